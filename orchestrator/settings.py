@@ -1,0 +1,105 @@
+"""What a server process is told from outside: one class, one default per setting, read from `JANUS_*` variables.
+
+Secrets have no default: a process that needs one and was given none says so by name and does not start.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """A `JANUS_*` variable is missing or not of its form."""
+
+
+class Settings(BaseSettings):
+    """Settings of API, dispatcher, worker and admin commands."""
+
+    model_config = SettingsConfigDict(env_prefix="JANUS_", extra="ignore")
+
+    # Where things are.
+    database_url: SecretStr  # postgresql+psycopg://user:password@host:port/name
+    redis_url: SecretStr  # redis://:password@host:port/0
+    s3_endpoint: str  # http://host:port as the servers see it
+    s3_public_endpoint: str = ""  # http://host:port as clients see it; empty means the same
+    s3_access_key: SecretStr
+    s3_secret_key: SecretStr
+    s3_bucket: str = "janus"
+    s3_region: str = "us-east-1"
+    api_host: str = "127.0.0.1"
+    api_port: int = 8080
+
+    # Limits of what a client may send.
+    presigned_url_seconds: int = 3600
+    max_request_bytes: int = 8 * 2**20
+    max_inline_items: int = 10_000
+    max_item_line_bytes: int = 64 * 2**10
+    max_open_jobs_per_team: int = 1000
+
+    # Shards and leases. The database's clock is the only clock that a lease knows.
+    shard_items_caption: int = 64
+    shard_items_generate: int = 16
+    lease_seconds: float = 60.0
+    heartbeat_seconds: float = 20.0
+    control_seconds: float = 1.0  # how often a worker looks for cancel and pause
+    flush_seconds: float = 5.0  # finished items reach the store at least this often
+    max_crashes: int = 3  # expired leases of one shard before it is halved
+    retry_delay_seconds: float = 10.0  # after a store or database fault, times the number of tries
+
+    # Dispatch.
+    loop_seconds: float = 0.5  # pause between two rounds of a loop that found nothing to do
+    queue_depth: int = 16  # shards of one model that may wait in Redis at once
+    republish_seconds: float = 15.0  # a dispatched shard that nobody leased is published again after this
+    visibility_timeout_seconds: int = 900  # of the Redis transport: about twice the longest shard
+
+    # The worker.
+    worker_models: Annotated[list[str], NoDecode] = Field(default_factory=list)  # "name" or "name=/path/to/checkpoint"
+    worker_id: str = ""  # empty: host, pid and a random tail
+    device: str = "auto"
+    dtype: str = "auto"
+    shards_in_flight: int = 2
+    max_batch: int = 8
+    max_image_bytes: int = 64 * 2**20
+    max_image_pixels: int = 50_000_000
+    fetch_threads: int = 4
+    stuck_seconds: float = 120.0  # a worker that sees dispatched work and gets none for so long exits, to be restarted
+
+    home: Path = Field(default_factory=lambda: default_home())
+    log_level: str = "info"
+
+    def __init__(self, **values: object) -> None:
+        super().__init__(**values)  # type: ignore[arg-type]
+        if not self.s3_public_endpoint:
+            self.s3_public_endpoint = self.s3_endpoint
+
+    @field_validator("worker_models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+
+def default_home() -> Path:
+    """`$JANUS_HOME`, or `~/.janus`."""
+    return Path(os.environ.get("JANUS_HOME") or Path.home() / ".janus").expanduser().resolve()
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        SettingsError: names each variable that is missing or wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"JANUS_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"settings are incomplete: {wrong}. See docs/operations.md, or start `janus up`.") from None
