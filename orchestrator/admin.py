@@ -1,0 +1,73 @@
+"""What an operator does beside the API: bring the schema to head, and make the first key.
+
+python -m orchestrator.admin migrate
+python -m orchestrator.admin ensure-key --team NAME --scopes admin,jobs:read,jobs:write
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.resources import as_file, files
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.exc import OperationalError
+
+from orchestrator.artifacts import open_store
+from orchestrator.db import teams
+from orchestrator.db.session import connect, session_factory
+from orchestrator.domain.errors import JanusError
+from orchestrator.settings import Settings, SettingsError, get_settings
+
+
+def migrate(settings: Settings, revision: str = "head") -> None:
+    """Bring the schema to `revision` and make the bucket. Running it again changes nothing."""
+    with as_file(files("migrations")) as folder:
+        config = Config()
+        config.set_main_option("script_location", str(folder))
+        config.attributes["database_url"] = settings.database_url.get_secret_value()
+        command.upgrade(config, revision)
+    open_store(settings).ensure_bucket()
+
+
+def ensure_key(settings: Settings, *, team: str, name: str, scopes: list[str]) -> str:
+    """Make the team where it is missing, and a new key for it; the key's text."""
+    sessions = session_factory(connect(settings.database_url.get_secret_value(), pool_size=1))
+    with sessions.begin() as session:
+        row = teams.find_team(session, team) or teams.create_team(session, team)
+        return teams.create_key(session, row.id, name=name, scopes=scopes)[1].text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m orchestrator.admin", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    migrate_parser = commands.add_parser("migrate", help="bring the schema to head and make the bucket")
+    migrate_parser.add_argument("--revision", default="head")
+    key = commands.add_parser("ensure-key", help="make a team where it is missing and print a new key for it")
+    key.add_argument("--team", required=True)
+    key.add_argument("--name", default="made by an operator")
+    key.add_argument("--scopes", default="jobs:read,jobs:write", help="comma-separated: jobs:read, jobs:write, admin")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        settings = get_settings()
+        if options.command == "migrate":
+            migrate(settings, options.revision)
+        else:
+            scopes = [scope.strip() for scope in options.scopes.split(",")]
+            print(ensure_key(settings, team=options.team, name=options.name, scopes=scopes))  # noqa: T201
+    except (SettingsError, JanusError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    except OperationalError as error:
+        print(f"Postgres did not do it: {error.orig}. Check JANUS_DATABASE_URL.", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""The API process."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+
+from orchestrator.api.app import create_app
+from orchestrator.api.dependencies import Services
+from orchestrator.artifacts import open_store
+from orchestrator.db.session import connect, session_factory
+from orchestrator.dispatch.broker import CeleryBroker
+from orchestrator.settings import Settings, SettingsError, get_settings
+from orchestrator.telemetry import configure_logging
+
+
+def open_services(settings: Settings) -> Services:
+    """Connections to Postgres, Redis and the store; none of them is used yet."""
+    engine = connect(settings.database_url.get_secret_value(), pool_size=20)
+    return Services(settings, session_factory(engine), open_store(settings), CeleryBroker(settings).ping)
+
+
+def main() -> int:
+    try:
+        settings = get_settings()
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    configure_logging(settings.log_level)
+    app = create_app(open_services(settings))
+    uvicorn.run(app, host=settings.api_host, port=settings.api_port, log_config=None, access_log=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Every error as an RFC 9457 problem document that carries the request's id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import InterfaceError, OperationalError
+from starlette.exceptions import HTTPException
+
+from orchestrator.artifacts.base import ObjectMissing, StoreError
+from orchestrator.domain.errors import Conflict, DomainError, Forbidden, InvalidRequest, NotFound
+from orchestrator.telemetry import get_logger
+
+STATUS_OF: dict[type[DomainError], int] = {InvalidRequest: 422, NotFound: 404, Conflict: 409, Forbidden: 403}
+
+
+class Unauthorized(Exception):
+    """No key, or one that is not valid."""
+
+
+def problem(
+    request: Request, status: int, code: str, detail: str, headers: dict[str, str] | None = None, **fields: Any
+) -> JSONResponse:
+    """A problem document; `code` is for programs, `detail` says what, where and what to do next."""
+    body = {
+        "type": f"urn:janus:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": request_id_of(request),
+        **fields,
+    }
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def request_id_of(request: Request) -> str:
+    return str(getattr(request.state, "request_id", "unknown"))
+
+
+def install(app: FastAPI) -> None:
+    """Translate what routes raise."""
+
+    @app.exception_handler(DomainError)
+    def domain_error(request: Request, error: DomainError) -> JSONResponse:
+        status = next((status for kind, status in STATUS_OF.items() if isinstance(error, kind)), 400)
+        return problem(request, status, error.code, error.message)
+
+    @app.exception_handler(Unauthorized)
+    def unauthorized(request: Request, error: Unauthorized) -> JSONResponse:
+        return problem(request, 401, "unauthorized", str(error), {"WWW-Authenticate": "Bearer"})
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = [{"where": _place(e["loc"]), "message": e["msg"]} for e in error.errors()]
+        detail = "; ".join(f"{e['where']}: {e['message']}" for e in found[:5])
+        return problem(request, 422, "invalid_request", detail, errors=found)
+
+    @app.exception_handler(HTTPException)
+    def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+        detail = f"{request.method} {request.url.path}: {error.detail}; see /docs for what there is"
+        return problem(request, error.status_code, code, detail, dict(error.headers or {}))
+
+    @app.exception_handler(ObjectMissing)
+    def missing(request: Request, error: ObjectMissing) -> JSONResponse:
+        return problem(request, 404, "object_missing", str(error))
+
+    @app.exception_handler(StoreError)
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    def unavailable(request: Request, error: Exception) -> JSONResponse:
+        get_logger().warning("unavailable", request_id=request_id_of(request), error=str(error)[:500])
+        detail = "the database or the object store did not answer; nothing was changed. Try again in a few seconds."
+        return problem(request, 503, "unavailable", detail, {"Retry-After": "5"})
+
+
+def internal(request: Request, error: Exception) -> JSONResponse:
+    """What nobody foresaw: logged in full, told in short."""
+    get_logger().error("internal_error", request_id=request_id_of(request), path=request.url.path, exc_info=error)
+    return problem(request, 500, "internal_error", "the server failed; its log has the details under this request id")
+
+
+def _place(location: Sequence[Any]) -> str:
+    return ".".join(str(part) for part in location if part not in ("body", "caption", "generate")) or "body"

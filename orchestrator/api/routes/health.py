@@ -1,0 +1,45 @@
+"""Is it up (`/healthz`), and can it work (`/readyz`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Response
+
+from orchestrator.api.dependencies import AppServices
+from orchestrator.db.session import ping
+from orchestrator.schemas import Readiness
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+def healthz() -> dict[str, str]:
+    """The process answers; nothing else is asked."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+def readyz(services: AppServices, response: Response) -> Readiness:
+    """Postgres, Redis and the store answer."""
+
+    def database() -> None:
+        with services.sessions() as session:
+            ping(session)
+
+    checks = {
+        "postgres": _check(database),
+        "redis": _check(services.ping_broker),
+        "store": _check(services.store.ping),
+    }
+    ready = all(answer == "ok" for answer in checks.values())
+    response.status_code = 200 if ready else 503
+    return Readiness(status="ready" if ready else "not_ready", checks=checks)
+
+
+def _check(ask: Callable[[], None]) -> str:
+    try:
+        ask()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:300]
+    return "ok"

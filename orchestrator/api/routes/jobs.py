@@ -1,0 +1,188 @@
+"""Jobs: create, look, change, and fetch what is finished."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Query, Response
+
+from orchestrator.api.dependencies import AppServices, DbSession, Reader, Writer
+from orchestrator.api.job_views import decode_cursor, encode_cursor, view_job, view_jobs, view_parts
+from orchestrator.db import events, jobs, shards, uploads, workers
+from orchestrator.domain.errors import InvalidRequest
+from orchestrator.domain.items import is_safe_name
+from orchestrator.domain.jobs import JobKind, JobState
+from orchestrator.schemas import (
+    DownloadsCreate,
+    EventsPage,
+    EventView,
+    FailuresPage,
+    FailureView,
+    JobCreate,
+    JobPage,
+    JobView,
+    PartsPage,
+    UrlsView,
+)
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+@router.post("", status_code=201)
+def create_job(
+    body: Annotated[JobCreate, Body()],
+    session: DbSession,
+    caller: Writer,
+    services: AppServices,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> JobView:
+    """Accept a job. The same `Idempotency-Key` with the same body answers with the same job (200)."""
+    settings = services.settings
+    if body.input.items is not None and len(body.input.items) > settings.max_inline_items:
+        raise InvalidRequest(
+            f"input.items has {len(body.input.items)} items; at most {settings.max_inline_items} are accepted inline "
+            "(JANUS_MAX_INLINE_ITEMS). Upload a manifest instead."
+        )
+    if body.input.upload is not None:
+        uploads.get_upload(session, caller.team_id, body.input.upload)
+        if body.input.manifest is not None and not is_safe_name(body.input.manifest):
+            raise InvalidRequest(f"input.manifest {body.input.manifest!r} is not a name below the upload")
+    if body.kind == "generate" and body.input.upload is not None and body.input.manifest is None:
+        raise InvalidRequest("a generation job reads prompts: give input.items, or input.manifest of the upload")
+    kind = JobKind(body.kind)
+    _require_known_model(session, body.model)
+    if jobs.count_open_jobs(session, caller.team_id) >= settings.max_open_jobs_per_team:
+        raise InvalidRequest(
+            f"the team has {settings.max_open_jobs_per_team} open jobs (JANUS_MAX_OPEN_JOBS_PER_TEAM); "
+            "wait for one to end, or cancel one",
+            code="too_many_open_jobs",
+        )
+    default_items = settings.shard_items_caption if kind is JobKind.caption else settings.shard_items_generate
+    job, created = jobs.create_job(
+        session,
+        caller.team_id,
+        name=body.name,
+        kind=kind,
+        model=body.model,
+        options=body.options,
+        input=body.input.model_dump(exclude_none=True),
+        shard_items=body.shard_items or default_items,
+        priority=body.priority,
+        idempotency_key=idempotency_key,
+        request_sha256=hashlib.sha256(body.model_dump_json().encode()).hexdigest(),
+    )
+    response.status_code = 201 if created else 200
+    return view_job(session, job)
+
+
+def _require_known_model(session: DbSession, name: str) -> None:
+    if workers.find_model(session, name) is None:
+        known = ", ".join(model.name for model in workers.list_models(session)) or "none yet"
+        raise InvalidRequest(
+            f"model {name!r} is not known here: no worker has served it. Known: {known}. "
+            f"Start one with `janus worker --model {name}`.",
+            code="unknown_model",
+        )
+
+
+@router.get("")
+def list_jobs(
+    session: DbSession, caller: Reader, state: JobState | None = None, cursor: str | None = None, limit: Limit = 50
+) -> JobPage:
+    """The team's jobs, newest first."""
+    before = decode_cursor(cursor) if cursor else None
+    found = jobs.list_jobs(session, caller.team_id, state=state, before=before, limit=limit)
+    next_cursor = encode_cursor(found[-1]) if len(found) == limit else None
+    return JobPage(jobs=view_jobs(session, found), next_cursor=next_cursor)
+
+
+@router.get("/{job_id}")
+def get_job(job_id: str, session: DbSession, caller: Reader) -> JobView:
+    """One job, with its counts, rate and, where it waits, why."""
+    return view_job(session, jobs.get_job(session, job_id, team_id=caller.team_id))
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: str, session: DbSession, caller: Writer) -> JobView:
+    """Stop it: what is finished stays, what is not becomes cancelled."""
+    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    jobs.request_cancel(session, job)
+    session.refresh(job)
+    return view_job(session, job)
+
+
+@router.post("/{job_id}/pause")
+def pause_job(job_id: str, session: DbSession, caller: Writer) -> JobView:
+    """Start nothing more until it is resumed."""
+    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    jobs.pause(session, job)
+    session.refresh(job)
+    return view_job(session, job)
+
+
+@router.post("/{job_id}/resume")
+def resume_job(job_id: str, session: DbSession, caller: Writer) -> JobView:
+    """Go on after a pause."""
+    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    jobs.resume(session, job)
+    session.refresh(job)
+    return view_job(session, job)
+
+
+@router.post("/{job_id}/retry", status_code=201)
+def retry_job(job_id: str, session: DbSession, caller: Writer) -> JobView:
+    """A new job of the failed items of one that has ended; they keep their ids."""
+    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    return view_job(session, jobs.create_retry(session, job))
+
+
+@router.get("/{job_id}/results")
+def list_results(
+    job_id: str, session: DbSession, caller: Reader, services: AppServices, from_index: int = 0, limit: Limit = 100
+) -> PartsPage:
+    """Presigned parts of the shards that are finished, in item order, while the job runs and after."""
+    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    found = shards.list_shards(session, job.id, from_index=from_index, limit=limit)
+    return view_parts(job, found, from_index, limit, services)
+
+
+@router.get("/{job_id}/failures")
+def list_failures(
+    job_id: str, session: DbSession, caller: Reader, after_index: int = -1, limit: Limit = 1000
+) -> FailuresPage:
+    """Items without a result, and why."""
+    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    found = jobs.list_failures(session, job.id, after_index=after_index, limit=limit)
+    views = [
+        FailureView(index=f.index, id=f.item_id, code=f.code, message=f.message, attempts=f.attempts) for f in found
+    ]
+    return FailuresPage(failures=views, next_index=found[-1].index if len(found) == limit else None)
+
+
+@router.get("/{job_id}/events")
+def list_events(job_id: str, session: DbSession, caller: Reader, after_id: int = 0, limit: Limit = 1000) -> EventsPage:
+    """What happened to it, in order."""
+    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    found = events.list_events(session, job.id, after_id=after_id, limit=limit)
+    views = [
+        EventView(id=e.id, type=e.type, shard_id=e.shard_id, attempt=e.attempt, data=e.data, at=e.at) for e in found
+    ]
+    return EventsPage(events=views, next_id=found[-1].id if len(found) == limit else None)
+
+
+@router.post("/{job_id}/downloads")
+def create_downloads(
+    job_id: str, body: DownloadsCreate, session: DbSession, caller: Reader, services: AppServices
+) -> UrlsView:
+    """A presigned GET for each of the job's objects named."""
+    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    for name in body.names:
+        if not is_safe_name(name):
+            raise InvalidRequest(f"{name!r} is not the name of an object of this job")
+    seconds = services.settings.presigned_url_seconds
+    urls = [services.store.presign_get(f"jobs/{job.id}/{name}", expires_seconds=seconds) for name in body.names]
+    return UrlsView(urls=urls, expires_seconds=seconds)

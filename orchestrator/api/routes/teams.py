@@ -1,0 +1,67 @@
+"""Teams and keys, for those who hold the scope `admin`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from orchestrator.api.dependencies import Admin, AnyCaller, DbSession
+from orchestrator.db import teams
+from orchestrator.db.tables import KeyRow, TeamRow
+from orchestrator.schemas import KeyCreate, KeysView, KeyView, NewKeyView, TeamCreate, TeamsView, TeamView, WhoAmI
+
+router = APIRouter(prefix="/v1", tags=["teams"])
+
+
+@router.get("/whoami")
+def whoami(session: DbSession, caller: AnyCaller) -> WhoAmI:
+    """The team and scopes of the key that asks."""
+    team = teams.get_team(session, caller.team_id)
+    return WhoAmI(team=_view_team(team), key_id=caller.key_id, scopes=sorted(caller.scopes))
+
+
+@router.post("/teams", status_code=201)
+def create_team(body: TeamCreate, session: DbSession, caller: Admin) -> TeamView:
+    return _view_team(teams.create_team(session, body.name))
+
+
+@router.get("/teams")
+def list_teams(session: DbSession, caller: Admin) -> TeamsView:
+    return TeamsView(teams=[_view_team(team) for team in teams.list_teams(session)])
+
+
+@router.post("/keys", status_code=201)
+def create_key(body: KeyCreate, session: DbSession, caller: Admin) -> NewKeyView:
+    """The answer holds the key: it is shown this once."""
+    team = teams.get_team(session, body.team)
+    row, key = teams.create_key(session, team.id, name=body.name, scopes=body.scopes, expires_at=body.expires_at)
+    return NewKeyView(key=key.text, **_view_key(row).model_dump())
+
+
+@router.get("/keys")
+def list_keys(session: DbSession, caller: Admin, team: str | None = None) -> KeysView:
+    team_id = teams.get_team(session, team).id if team else None
+    return KeysView(keys=[_view_key(row) for row in teams.list_keys(session, team_id)])
+
+
+@router.delete("/keys/{key_id}", status_code=204)
+def revoke_key(key_id: str, session: DbSession, caller: Admin) -> Response:
+    """From the next request on the key is refused."""
+    teams.revoke_key(session, key_id)
+    return Response(status_code=204)
+
+
+def _view_team(team: TeamRow) -> TeamView:
+    return TeamView(id=team.id, name=team.name, created_at=team.created_at)
+
+
+def _view_key(row: KeyRow) -> KeyView:
+    return KeyView(
+        id=row.id,
+        team_id=row.team_id,
+        name=row.name,
+        scopes=row.scopes,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )

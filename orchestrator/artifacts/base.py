@@ -1,0 +1,61 @@
+"""What the store of bytes promises.
+
+StoreError
+├── ObjectMissing      no object of that name
+└── StoreUnavailable   the store did not answer, or refused: worth another try later
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.domain.errors import JanusError
+
+
+class StoreError(JanusError):
+    """The object store did not do what it was asked."""
+
+
+class ObjectMissing(StoreError):
+    pass
+
+
+class StoreUnavailable(StoreError):
+    pass
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    key: str
+    num_bytes: int
+
+
+class ObjectStore(Protocol):
+    """Immutable bytes by name. Putting the same name again replaces; every call may raise StoreError."""
+
+    def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None: ...
+
+    def put_file(self, key: str, path: Path, content_type: str = "application/octet-stream") -> None: ...
+
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
+        """All bytes; with `max_bytes`, at most one byte more than that, so that the caller sees it was too large."""
+        ...
+
+    def lines(self, key: str, *, max_line_bytes: int) -> Iterator[bytes]:
+        """The object's lines without their ends, read as a stream; a longer line is cut at `max_line_bytes` + 1."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Objects below a prefix in the order of their names, as a stream."""
+        ...
+
+    def presign_get(self, key: str, *, expires_seconds: int, file_name: str | None = None) -> str: ...
+
+    def presign_put(self, key: str, *, expires_seconds: int) -> str: ...
+
+    def ping(self) -> None:
+        """Raise unless the bucket is there."""
+        ...

@@ -1,0 +1,139 @@
+"""The store over any S3 (MinIO, SeaweedFS, AWS), through the `minio` SDK.
+
+Two clients: the inner one moves bytes; the public one only signs URLs, because the host is part of the signature. The
+region is given, so signing makes no network call.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import urllib3
+from minio import Minio
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from orchestrator.artifacts.base import ObjectMissing, StoredObject, StoreError, StoreUnavailable
+
+_MISSING = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "ResourceNotFound"}
+
+
+class S3Store:
+    """One bucket.
+
+    Args:
+        endpoint: http(s)://host:port as this process reaches it.
+        public_endpoint: the same as clients reach it; goes into presigned URLs.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        public_endpoint: str,
+        access_key: str,
+        secret_key: str,
+        bucket: str,
+        region: str,
+        pool_size: int = 16,
+    ) -> None:
+        self._bucket = bucket
+        self._pool = urllib3.PoolManager(
+            maxsize=pool_size,
+            timeout=urllib3.Timeout(connect=5, read=60),
+            retries=urllib3.Retry(total=4, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        )
+        keys: dict[str, Any] = {"access_key": access_key, "secret_key": secret_key, "region": region}
+        self._inner = _client(endpoint, keys, self._pool)
+        self._public = _client(public_endpoint, keys, self._pool)
+
+    def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
+        with _translated(key):
+            self._inner.put_object(self._bucket, key, io.BytesIO(data), len(data), content_type=content_type)
+
+    def put_file(self, key: str, path: Path, content_type: str = "application/octet-stream") -> None:
+        with _translated(key):
+            self._inner.fput_object(self._bucket, key, str(path), content_type=content_type)
+
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
+        with _translated(key), self._open(key) as response:
+            return bytes(response.read() if max_bytes is None else response.read(max_bytes + 1))
+
+    def lines(self, key: str, *, max_line_bytes: int) -> Iterator[bytes]:
+        with _translated(key), self._open(key) as response:
+            buffered = io.BufferedReader(response, 2**20)
+            while line := buffered.readline(max_line_bytes + 1):
+                if not line.endswith(b"\n") and len(line) > max_line_bytes:
+                    _skip_to_line_end(buffered)
+                yield line.rstrip(b"\r\n")
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        with _translated(prefix):
+            for entry in self._inner.list_objects(self._bucket, prefix=prefix, recursive=True):
+                if not entry.is_dir:
+                    yield StoredObject(entry.object_name, entry.size or 0)
+
+    def presign_get(self, key: str, *, expires_seconds: int, file_name: str | None = None) -> str:
+        headers: dict[str, Any] | None = None
+        if file_name is not None:
+            headers = {"response-content-disposition": f"attachment; filename*=UTF-8''{quote(file_name)}"}
+        expires = timedelta(seconds=expires_seconds)
+        with _translated(key):
+            return str(self._public.presigned_get_object(self._bucket, key, expires=expires, response_headers=headers))
+
+    def presign_put(self, key: str, *, expires_seconds: int) -> str:
+        with _translated(key):
+            return str(self._public.presigned_put_object(self._bucket, key, expires=timedelta(seconds=expires_seconds)))
+
+    def ensure_bucket(self) -> None:
+        """Make the bucket where it is missing."""
+        with _translated(self._bucket):
+            if not self._inner.bucket_exists(self._bucket):
+                self._inner.make_bucket(self._bucket)
+
+    def ping(self) -> None:
+        with _translated(self._bucket):
+            if not self._inner.bucket_exists(self._bucket):
+                raise StoreUnavailable(
+                    f"there is no bucket {self._bucket!r}; run `python -m orchestrator.admin migrate`"
+                )
+
+    @contextmanager
+    def _open(self, key: str) -> Iterator[Any]:
+        response = self._inner.get_object(self._bucket, key)
+        try:
+            yield response
+        finally:
+            response.close()
+            response.release_conn()
+
+
+def _client(endpoint: str, keys: dict[str, Any], pool: urllib3.PoolManager) -> Minio:
+    url = urlsplit(endpoint)
+    if url.scheme not in ("http", "https") or not url.netloc or url.path not in ("", "/"):
+        raise StoreError(f"{endpoint!r} is not an S3 endpoint; write http://host:port (JANUS_S3_ENDPOINT)")
+    return Minio(url.netloc, secure=url.scheme == "https", http_client=pool, **keys)
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
+    """The SDK's and urllib3's errors as ours, with the object's name."""
+    try:
+        yield
+    except S3Error as error:
+        if error.code in _MISSING:
+            raise ObjectMissing(f"there is no object {key!r}") from error
+        raise StoreUnavailable(f"the object store refused {key!r}: {error.code}: {error.message}") from error
+    except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise StoreUnavailable(f"the object store did not answer for {key!r}: {error}") from error
+
+
+def _skip_to_line_end(reader: io.BufferedReader) -> None:
+    while chunk := reader.readline(2**16):
+        if chunk.endswith(b"\n"):
+            return

@@ -1,0 +1,30 @@
+"""The row that every transition leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from orchestrator.db.tables import EventRow
+
+
+def record(
+    session: Session,
+    type: str,
+    *,
+    job_id: str,
+    shard_id: int | None = None,
+    attempt: int | None = None,
+    **data: Any,
+) -> None:
+    """Add an event to the running transaction; it becomes true together with its transition."""
+    session.add(EventRow(type=type, job_id=job_id, shard_id=shard_id, attempt=attempt, data=data))
+
+
+def list_events(session: Session, job_id: str, *, after_id: int, limit: int) -> Sequence[EventRow]:
+    """A job's events in the order they happened."""
+    statement = select(EventRow).where(EventRow.job_id == job_id, EventRow.id > after_id)
+    return session.scalars(statement.order_by(EventRow.id).limit(limit)).all()

@@ -1,0 +1,258 @@
+"""Jobs: each transition is one UPDATE that names the state it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from orchestrator.db import events
+from orchestrator.db.tables import FailureRow, JobRow, ShardRow
+from orchestrator.domain.errors import Conflict, NotFound
+from orchestrator.domain.ids import new_id
+from orchestrator.domain.jobs import ENDED, Counts, JobKind, JobState, Options, options_for
+from orchestrator.domain.shards import OPEN, ShardState
+
+
+def create_job(
+    session: Session,
+    team_id: str,
+    *,
+    name: str,
+    kind: JobKind,
+    model: str,
+    options: Options,
+    input: dict[str, Any],
+    shard_items: int,
+    priority: int = 0,
+    idempotency_key: str | None = None,
+    request_sha256: str | None = None,
+) -> tuple[JobRow, bool]:
+    """Make a job, or find the one that this idempotency key made: (job, created).
+
+    Raises:
+        Conflict: the key was used for a different request.
+    """
+    job = JobRow(
+        id=new_id("job"),
+        team_id=team_id,
+        name=name,
+        kind=kind,
+        model=model,
+        options=asdict(options),
+        input=input,
+        shard_items=shard_items,
+        priority=priority,
+        state=JobState.accepted,
+        idempotency_key=idempotency_key,
+        request_sha256=request_sha256,
+    )
+    try:
+        with session.begin_nested():
+            session.add(job)
+            session.flush()
+            events.record(session, "job.accepted", job_id=job.id)
+    except IntegrityError:
+        return _find_same_request(session, team_id, idempotency_key, request_sha256), False
+    session.refresh(job)
+    return job, True
+
+
+def _find_same_request(session: Session, team_id: str, key: str | None, request_sha256: str | None) -> JobRow:
+    job = session.scalars(select(JobRow).where(JobRow.team_id == team_id, JobRow.idempotency_key == key)).one()
+    if job.request_sha256 != request_sha256:
+        message = f"the idempotency key {key!r} made {job.id} from a different request; use a new key"
+        raise Conflict(message, code="idempotency_key_reused")
+    return job
+
+
+def create_retry(session: Session, job: JobRow) -> JobRow:
+    """A job of the items that failed in one that has ended. Raises Conflict where there is nothing to retry."""
+    if not JobState(job.state).ended or not job.num_failures:
+        raise Conflict(f"{job.id} is {job.state} with {job.num_failures} failures; there is nothing to retry")
+    kind = JobKind(job.kind)
+    retry, _ = create_job(
+        session,
+        job.team_id,
+        name=f"{job.name} (retry)"[:200],
+        kind=kind,
+        model=job.model,
+        options=options_for(kind, job.options),
+        input={"retry_of": job.id},
+        shard_items=job.shard_items,
+        priority=job.priority,
+    )
+    return retry
+
+
+def get_job(session: Session, job_id: str, *, team_id: str | None = None) -> JobRow:
+    """Raises NotFound, for another team's job too; `team_id` None is for the server's own loops."""
+    statement = select(JobRow).where(JobRow.id == job_id)
+    if team_id is not None:
+        statement = statement.where(JobRow.team_id == team_id)
+    job = session.scalars(statement).first()
+    if job is None:
+        raise NotFound(f"there is no job {job_id!r}")
+    return job
+
+
+def list_jobs(
+    session: Session, team_id: str, *, state: JobState | None, before: tuple[datetime, str] | None, limit: int
+) -> Sequence[JobRow]:
+    """A team's jobs, newest first; `before` is the (created_at, id) of the last one seen."""
+    statement = select(JobRow).where(JobRow.team_id == team_id)
+    if state is not None:
+        statement = statement.where(JobRow.state == state)
+    if before is not None:
+        statement = statement.where(tuple_(JobRow.created_at, JobRow.id) < tuple_(*before))
+    return session.scalars(statement.order_by(JobRow.created_at.desc(), JobRow.id.desc()).limit(limit)).all()
+
+
+def count_open_jobs(session: Session, team_id: str) -> int:
+    statement = select(func.count()).select_from(JobRow)
+    return session.scalars(statement.where(JobRow.team_id == team_id, JobRow.state.not_in(ENDED))).one()
+
+
+def counts_of(session: Session, jobs: Iterable[JobRow]) -> dict[str, Counts]:
+    """What became of each job's items so far: from the job once it ended, from its shards until then."""
+    counts = {j.id: Counts(j.num_items, j.num_results, j.num_failures, j.num_cancelled) for j in jobs}
+    live = [job.id for job in jobs if not JobState(job.state).ended]
+    sums = (
+        select(ShardRow.job_id, func.sum(ShardRow.num_results), func.sum(ShardRow.num_failures))
+        .where(ShardRow.job_id.in_(live))
+        .group_by(ShardRow.job_id)
+    )
+    for job_id, results, failures in session.execute(sums):
+        counts[job_id] = Counts(counts[job_id].total, int(results), int(failures))
+    return counts
+
+
+def list_failures(session: Session, job_id: str, *, after_index: int, limit: int) -> Sequence[FailureRow]:
+    statement = select(FailureRow).where(FailureRow.job_id == job_id, FailureRow.index > after_index)
+    return session.scalars(statement.order_by(FailureRow.index).limit(limit)).all()
+
+
+def request_cancel(session: Session, job: JobRow) -> None:
+    """Cancel what waits now; workers drop what they hold within a second or two; the finisher ends the job.
+
+    Asking twice is harmless. Raises Conflict where the job has ended otherwise.
+    """
+    if job.state == JobState.cancelled or job.cancel_requested_at is not None:
+        return
+    statement = (
+        update(JobRow)
+        .where(JobRow.id == job.id, JobRow.state.in_([JobState.accepted, JobState.running]))
+        .values(cancel_requested_at=func.clock_timestamp())
+    )
+    if not _changed(session, statement):
+        raise Conflict(f"{job.id} is {job.state}; only an accepted or running job can be cancelled")
+    waiting = [ShardState.waiting, ShardState.dispatched]
+    session.execute(
+        update(ShardRow)
+        .where(ShardRow.job_id == job.id, ShardRow.state.in_(waiting))
+        .values(state=ShardState.cancelled, finished_at=func.clock_timestamp())
+    )
+    events.record(session, "job.cancel_requested", job_id=job.id)
+
+
+def pause(session: Session, job: JobRow) -> None:
+    """No shard starts from now on; workers give back what they hold. Pausing twice is harmless."""
+    if job.paused_at is not None:
+        return
+    open_states = [JobState.accepted, JobState.running]
+    statement = update(JobRow).where(JobRow.id == job.id, JobRow.state.in_(open_states), JobRow.paused_at.is_(None))
+    if not _changed(session, statement.values(paused_at=func.clock_timestamp())):
+        raise Conflict(f"{job.id} is {job.state}; only an accepted or running job can be paused")
+    events.record(session, "job.paused", job_id=job.id)
+
+
+def resume(session: Session, job: JobRow) -> None:
+    """Resuming a job that is not paused is harmless."""
+    if _changed(
+        session, update(JobRow).where(JobRow.id == job.id, JobRow.paused_at.is_not(None)).values(paused_at=None)
+    ):
+        events.record(session, "job.resumed", job_id=job.id)
+
+
+def list_unread(session: Session) -> Sequence[str]:
+    """Ids of jobs whose input is still to be read, oldest first."""
+    statement = select(JobRow.id).where(JobRow.state == JobState.accepted, JobRow.cancel_requested_at.is_(None))
+    return session.scalars(statement.order_by(JobRow.created_at)).all()
+
+
+def start(session: Session, job_id: str, num_items: int) -> bool:
+    """accepted -> running, unless it was cancelled while its input was read."""
+    statement = (
+        update(JobRow)
+        .where(JobRow.id == job_id, JobRow.state == JobState.accepted, JobRow.cancel_requested_at.is_(None))
+        .values(state=JobState.running, num_items=num_items, started_at=func.clock_timestamp())
+    )
+    started = _changed(session, statement)
+    if started:
+        events.record(session, "job.running", job_id=job_id, num_items=num_items)
+    return started
+
+
+def fail(session: Session, job_id: str, reason: str) -> None:
+    """accepted -> failed: its input could not be read."""
+    statement = (
+        update(JobRow)
+        .where(JobRow.id == job_id, JobRow.state == JobState.accepted)
+        .values(state=JobState.failed, state_reason=reason, finished_at=func.clock_timestamp())
+    )
+    if _changed(session, statement):
+        events.record(session, "job.failed", job_id=job_id, reason=reason)
+
+
+def list_to_finish(session: Session) -> Sequence[str]:
+    """Ids of jobs with nothing left to run: to be merged, or half merged by a finisher that died."""
+    has_open_shard = select(ShardRow.id).where(ShardRow.job_id == JobRow.id, ShardRow.state.in_(OPEN)).exists()
+    cancelled_unread = (JobRow.state == JobState.accepted) & JobRow.cancel_requested_at.is_not(None)
+    all_done = (JobRow.state == JobState.running) & ~has_open_shard
+    statement = select(JobRow.id).where(all_done | cancelled_unread | (JobRow.state == JobState.finishing))
+    return session.scalars(statement.order_by(JobRow.created_at)).all()
+
+
+def begin_finishing(session: Session, job_id: str) -> None:
+    """running (or cancelled before it ran) -> finishing."""
+    statement = (
+        update(JobRow)
+        .where(JobRow.id == job_id, JobRow.state.in_([JobState.accepted, JobState.running]))
+        .values(state=JobState.finishing)
+    )
+    if _changed(session, statement):
+        events.record(session, "job.finishing", job_id=job_id)
+
+
+def finish(session: Session, job: JobRow, counts: Counts, manifest_sha256: str) -> JobState:
+    """finishing -> completed, or cancelled where that was asked and some items have no result."""
+    state = JobState.cancelled if counts.cancelled else JobState.completed
+    if job.cancel_requested_at is not None and counts.total == 0:
+        state = JobState.cancelled
+    statement = (
+        update(JobRow)
+        .where(JobRow.id == job.id, JobRow.state == JobState.finishing)
+        .values(
+            state=state,
+            num_results=counts.results,
+            num_failures=counts.failures,
+            num_cancelled=counts.cancelled,
+            manifest_sha256=manifest_sha256,
+            paused_at=None,
+            finished_at=func.clock_timestamp(),
+        )
+    )
+    if _changed(session, statement):
+        events.record(session, f"job.{state}", job_id=job.id, results=counts.results, failures=counts.failures)
+    return state
+
+
+def _changed(session: Session, statement: Any) -> bool:
+    return (
+        session.execute(statement.returning(JobRow.id).execution_options(synchronize_session=False)).first() is not None
+    )

@@ -1,0 +1,206 @@
+"""The truth: every row that the system keeps. Migrations follow this file; nothing else defines a column."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Table(DeclarativeBase):
+    """Base of all tables; constraint names are fixed so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012
+        str: Text,
+        int: BigInteger,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[dict[str, Any]]: JSONB,
+        list[str]: ARRAY(Text),
+    }
+
+
+class TeamRow(Table):
+    __tablename__ = "teams"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class KeyRow(Table):
+    """A team's secret, as a hash."""
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), index=True)
+    name: Mapped[str]
+    secret_sha256: Mapped[str]
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class UploadRow(Table):
+    """A prefix that a team may write below: `uploads/{team}/{id}/`."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ModelRow(Table):
+    """A model that some worker has served."""
+
+    __tablename__ = "models"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    family: Mapped[str]
+    revision: Mapped[str]
+    registered_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WorkerRow(Table):
+    """One worker process; `heartbeat_at` is its only sign of life."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    models: Mapped[list[str]]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    stopped_at: Mapped[datetime | None]
+
+
+class JobRow(Table):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("team_id", "idempotency_key"),
+        Index("ix_jobs_team_id_created_at_id", "team_id", "created_at", "id"),
+        Index("ix_jobs_open", "state", postgresql_where=text("state IN ('accepted', 'running', 'finishing')")),
+        CheckConstraint("kind IN ('caption', 'generate')", name="kind"),
+        CheckConstraint(
+            "state IN ('accepted', 'running', 'finishing', 'completed', 'cancelled', 'failed')", name="state"
+        ),
+        CheckConstraint(
+            "state NOT IN ('completed', 'cancelled') OR num_results + num_failures + num_cancelled = num_items",
+            name="every_item_ended_once",
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    name: Mapped[str]
+    kind: Mapped[str]
+    model: Mapped[str]
+    options: Mapped[dict[str, Any]]
+    input: Mapped[dict[str, Any]]
+    shard_items: Mapped[int]
+    priority: Mapped[int] = mapped_column(server_default=text("0"))
+    state: Mapped[str]
+    state_reason: Mapped[str | None]  # why it failed
+    num_items: Mapped[int] = mapped_column(server_default=text("0"))
+    num_results: Mapped[int] = mapped_column(server_default=text("0"))  # these three are set once, when the job ends
+    num_failures: Mapped[int] = mapped_column(server_default=text("0"))
+    num_cancelled: Mapped[int] = mapped_column(server_default=text("0"))
+    manifest_sha256: Mapped[str | None]
+    idempotency_key: Mapped[str | None]
+    request_sha256: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    paused_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+
+
+class ShardRow(Table):
+    __tablename__ = "shards"
+    __table_args__ = (
+        UniqueConstraint("job_id", "first_index"),
+        Index("ix_shards_waiting", "job_id", "first_index", postgresql_where=text("state = 'waiting'")),
+        Index("ix_shards_dispatched", "published_at", postgresql_where=text("state = 'dispatched'")),
+        Index("ix_shards_leased", "lease_expires_at", postgresql_where=text("state = 'leased'")),
+        CheckConstraint("state IN ('waiting', 'dispatched', 'leased', 'done', 'cancelled')", name="state"),
+        CheckConstraint("num_results + num_failures <= num_items", name="no_item_twice"),
+        CheckConstraint("state <> 'done' OR num_results + num_failures = num_items", name="done_is_all"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    items_key: Mapped[str]  # the object that holds the items; halves of a shard share it
+    first_index: Mapped[int]
+    num_items: Mapped[int]
+    state: Mapped[str] = mapped_column(server_default=text("'waiting'"))
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))  # counted when dispatched; the fence of every write
+    crashes: Mapped[int] = mapped_column(server_default=text("0"))  # expired leases since an item last finished
+    releases: Mapped[int] = mapped_column(
+        server_default=text("0")
+    )  # attempts given back after a fault that is not the items'
+    not_before: Mapped[datetime | None]
+    published_at: Mapped[datetime | None]
+    worker_id: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    parts: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'::jsonb"))
+    num_results: Mapped[int] = mapped_column(server_default=text("0"))
+    num_failures: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class FailureRow(Table):
+    """An item that has no result, and why."""
+
+    __tablename__ = "failures"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[str]
+    code: Mapped[str]
+    message: Mapped[str]
+    attempts: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EventRow(Table):
+    """One transition of a job or a shard."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index("ix_events_job_id_id", "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    shard_id: Mapped[int | None]
+    attempt: Mapped[int | None]
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    at: Mapped[datetime] = mapped_column(server_default=func.now())

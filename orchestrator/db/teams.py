@@ -1,0 +1,106 @@
+"""Teams and their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, or_, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from orchestrator.db.tables import KeyRow, TeamRow
+from orchestrator.domain.errors import Conflict, InvalidRequest, NotFound
+from orchestrator.domain.ids import new_id
+from orchestrator.domain.keys import SCOPES, NewKey, new_key, parse_key, secret_matches
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the team of a valid key, and what the key may do."""
+
+    team_id: str
+    key_id: str
+    scopes: frozenset[str]
+
+
+def create_team(session: Session, name: str) -> TeamRow:
+    """Raises Conflict where the name is taken."""
+    team = TeamRow(id=new_id("team"), name=name)
+    try:
+        with session.begin_nested():
+            session.add(team)
+    except IntegrityError:
+        raise Conflict(f"there is a team {name!r} already") from None
+    session.refresh(team)
+    return team
+
+
+def find_team(session: Session, name_or_id: str) -> TeamRow | None:
+    return session.scalars(select(TeamRow).where(or_(TeamRow.id == name_or_id, TeamRow.name == name_or_id))).first()
+
+
+def get_team(session: Session, name_or_id: str) -> TeamRow:
+    team = find_team(session, name_or_id)
+    if team is None:
+        raise NotFound(f"there is no team {name_or_id!r}; see `janus teams list`")
+    return team
+
+
+def list_teams(session: Session) -> Sequence[TeamRow]:
+    return session.scalars(select(TeamRow).order_by(TeamRow.name)).all()
+
+
+def create_key(
+    session: Session, team_id: str, *, name: str, scopes: Iterable[str], expires_at: datetime | None = None
+) -> tuple[KeyRow, NewKey]:
+    """Make a key; its text is in the second value and nowhere else, ever again."""
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown or not scopes:
+        raise InvalidRequest(f"unknown scope {', '.join(unknown) or '(none)'}; there are {', '.join(SCOPES)}")
+    key = new_key()
+    row = KeyRow(
+        id=key.id,
+        team_id=team_id,
+        name=name,
+        secret_sha256=key.secret_sha256,
+        scopes=sorted(set(scopes)),
+        expires_at=expires_at,
+    )
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    return row, key
+
+
+def list_keys(session: Session, team_id: str | None) -> Sequence[KeyRow]:
+    statement = select(KeyRow).order_by(KeyRow.created_at)
+    return session.scalars(statement if team_id is None else statement.where(KeyRow.team_id == team_id)).all()
+
+
+def revoke_key(session: Session, key_id: str) -> None:
+    """Takes effect with the commit: the next request with this key gets 401."""
+    statement = update(KeyRow).where(KeyRow.id == key_id, KeyRow.revoked_at.is_(None)).values(revoked_at=func.now())
+    if session.execute(statement.returning(KeyRow.id)).first() is None:
+        raise NotFound(f"there is no live key {key_id!r}")
+
+
+def find_caller(session: Session, key_text: str) -> Caller | None:
+    """Who holds this key, or None: malformed, unknown, revoked or expired, all alike to the asker."""
+    parsed = parse_key(key_text)
+    if parsed is None:
+        return None
+    key_id, secret = parsed
+    live = or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > func.now())
+    row = session.scalars(select(KeyRow).where(KeyRow.id == key_id, KeyRow.revoked_at.is_(None), live)).first()
+    if row is None or not secret_matches(secret, row.secret_sha256):
+        return None
+    _mark_used(session, key_id)
+    return Caller(row.team_id, row.id, frozenset(row.scopes))
+
+
+def _mark_used(session: Session, key_id: str) -> None:
+    """At most one write a minute for each key."""
+    stale = or_(KeyRow.last_used_at.is_(None), KeyRow.last_used_at < func.now() - text("interval '1 minute'"))
+    session.execute(update(KeyRow).where(KeyRow.id == key_id, stale).values(last_used_at=func.now()))

@@ -1,0 +1,30 @@
+"""Uploads: a prefix in the store that one team may write below."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from orchestrator.db.tables import UploadRow
+from orchestrator.domain.errors import NotFound
+from orchestrator.domain.ids import new_id
+
+
+def create_upload(session: Session, team_id: str) -> UploadRow:
+    upload = UploadRow(id=new_id("upl"), team_id=team_id)
+    session.add(upload)
+    session.flush()
+    session.refresh(upload)
+    return upload
+
+
+def get_upload(session: Session, team_id: str, upload_id: str) -> UploadRow:
+    """Raises NotFound for another team's upload too."""
+    found = session.scalars(select(UploadRow).where(UploadRow.id == upload_id, UploadRow.team_id == team_id)).first()
+    if found is None:
+        raise NotFound(f"there is no upload {upload_id!r}")
+    return found
+
+
+def upload_prefix(team_id: str, upload_id: str) -> str:
+    return f"uploads/{team_id}/{upload_id}/"

@@ -1,0 +1,108 @@
+"""Workers and the models they serve. A worker is alive while its heartbeat is young, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from orchestrator.db.tables import JobRow, ModelRow, ShardRow, WorkerRow
+from orchestrator.domain.shards import ShardState
+
+ALIVE_SECONDS = 60  # three heartbeats
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    """A worker as others see it."""
+
+    id: str
+    host: str
+    pid: int
+    models: tuple[str, ...]
+    started_at: datetime
+    heartbeat_at: datetime
+    alive: bool
+    shards: int
+
+
+def register_model(session: Session, name: str, *, family: str, revision: str) -> None:
+    values = {"family": family, "revision": revision, "registered_at": func.clock_timestamp()}
+    statement = insert(ModelRow).values(name=name, **values)
+    session.execute(statement.on_conflict_do_update(index_elements=[ModelRow.name], set_=values))
+
+
+def list_models(session: Session) -> Sequence[ModelRow]:
+    return session.scalars(select(ModelRow).order_by(ModelRow.name)).all()
+
+
+def find_model(session: Session, name: str) -> ModelRow | None:
+    return session.get(ModelRow, name)
+
+
+def register_worker(session: Session, worker_id: str, *, host: str, pid: int, models: Sequence[str]) -> None:
+    values = {
+        "host": host,
+        "pid": pid,
+        "models": list(models),
+        "heartbeat_at": func.clock_timestamp(),
+        "stopped_at": None,
+    }
+    statement = insert(WorkerRow).values(id=worker_id, **values)
+    session.execute(statement.on_conflict_do_update(index_elements=[WorkerRow.id], set_=values))
+
+
+def beat(session: Session, worker_id: str) -> None:
+    session.execute(
+        update(WorkerRow).where(WorkerRow.id == worker_id).values(heartbeat_at=func.clock_timestamp(), stopped_at=None)
+    )
+
+
+def mark_stopped(session: Session, worker_id: str) -> None:
+    session.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(stopped_at=func.clock_timestamp()))
+
+
+def list_workers(session: Session, *, seen_within_seconds: int = 86_400) -> list[WorkerView]:
+    """Workers with a heartbeat in the last day, the alive ones first."""
+    held = (
+        select(ShardRow.worker_id, func.count().label("shards"))
+        .where(ShardRow.state == ShardState.leased)
+        .group_by(ShardRow.worker_id)
+        .subquery()
+    )
+    age = func.extract("epoch", func.clock_timestamp() - WorkerRow.heartbeat_at)
+    alive = (age < ALIVE_SECONDS) & WorkerRow.stopped_at.is_(None)
+    statement = (
+        select(WorkerRow, alive, func.coalesce(held.c.shards, 0))
+        .outerjoin(held, held.c.worker_id == WorkerRow.id)
+        .where(age < seen_within_seconds)
+        .order_by(alive.desc(), WorkerRow.started_at)
+    )
+    return [
+        WorkerView(w.id, w.host, w.pid, tuple(w.models), w.started_at, w.heartbeat_at, is_alive, shards)
+        for w, is_alive, shards in session.execute(statement)
+    ]
+
+
+def models_served(session: Session) -> frozenset[str]:
+    """Models that a live worker serves now."""
+    return frozenset(model for worker in list_workers(session) if worker.alive for model in worker.models)
+
+
+def oldest_unanswered_seconds(session: Session, models: Sequence[str]) -> float:
+    """For how long the oldest dispatched shard of these models has waited for a worker; 0 where none does."""
+    age = func.extract("epoch", func.clock_timestamp() - func.min(ShardRow.published_at))
+    statement = select(age).join(JobRow, JobRow.id == ShardRow.job_id)
+    found = session.scalars(statement.where(ShardRow.state == ShardState.dispatched, JobRow.model.in_(models))).one()
+    return float(found or 0)
+
+
+def prune_workers(session: Session, *, older_than_days: int = 7) -> None:
+    """Forget processes that are long gone."""
+    session.execute(
+        text("DELETE FROM workers WHERE heartbeat_at < now() - make_interval(days => :days)"), {"days": older_than_days}
+    )

@@ -1,0 +1,54 @@
+"""The dispatcher process: reader, dispatcher, reconciler, reaper and finisher, one thread each."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from orchestrator.artifacts import open_store
+from orchestrator.db.session import connect, session_factory
+from orchestrator.dispatch.broker import CeleryBroker
+from orchestrator.dispatch.dispatcher import Dispatcher
+from orchestrator.dispatch.finisher import Finisher
+from orchestrator.dispatch.loops import Loops
+from orchestrator.dispatch.reader import Reader
+from orchestrator.dispatch.reaper import Reaper
+from orchestrator.dispatch.reconciler import Reconciler
+from orchestrator.settings import Settings, SettingsError, get_settings
+from orchestrator.telemetry import configure_logging, get_logger
+
+
+def start_loops(settings: Settings) -> Loops:
+    """Start every duty of the dispatcher."""
+    engine = connect(settings.database_url.get_secret_value(), pool_size=10, statement_timeout_seconds=120)
+    sessions = session_factory(engine)
+    store = open_store(settings)
+    broker = CeleryBroker(settings)
+    loops = Loops(sessions, pause_seconds=settings.loop_seconds)
+    loops.start("reader", Reader(sessions, store, max_item_line_bytes=settings.max_item_line_bytes))
+    loops.start("dispatcher", Dispatcher(sessions, broker, queue_depth=settings.queue_depth))
+    loops.start("reaper", Reaper(sessions, store, max_crashes=settings.max_crashes), every_seconds=1)
+    reconciler = Reconciler(sessions, broker, republish_seconds=settings.republish_seconds)
+    loops.start("reconciler", reconciler, every_seconds=min(2.0, settings.republish_seconds))
+    loops.start("finisher", Finisher(sessions, store))
+    return loops
+
+
+def main() -> int:
+    try:
+        settings = get_settings()
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    configure_logging(settings.log_level)
+    loops = start_loops(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loops.request_stop())
+    get_logger().info("dispatcher_started")
+    loops.wait()
+    loops.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

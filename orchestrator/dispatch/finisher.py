@@ -1,0 +1,143 @@
+"""The last shard is done: results in item order, failures, and a manifest with every digest; then the job ends.
+
+Merging can be repeated at will: the same rows and parts give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sqlalchemy.orm import Session
+
+from orchestrator.artifacts.base import ObjectStore
+from orchestrator.db import jobs, shards
+from orchestrator.db.session import SessionFactory, try_lock
+from orchestrator.db.tables import JobRow, ShardRow
+from orchestrator.domain.errors import JanusError
+from orchestrator.domain.jobs import Counts
+
+MANIFEST_VERSION = 1
+
+
+class PartDamaged(JanusError):
+    """A part's bytes are not those whose digest its row keeps."""
+
+
+class Finisher:
+    """Ends jobs."""
+
+    def __init__(self, sessions: SessionFactory, store: ObjectStore) -> None:
+        self._sessions = sessions
+        self._store = store
+
+    def run_once(self, now: datetime) -> int:
+        """Merge and end every job that has nothing left to run; how many."""
+        with self._sessions() as session:
+            job_ids = jobs.list_to_finish(session)
+        return sum(self._finish(job_id) for job_id in job_ids)
+
+    def _finish(self, job_id: str) -> bool:
+        with self._sessions() as lock:
+            if not try_lock(lock, f"read:{job_id}") or not try_lock(lock, f"finish:{job_id}"):
+                return False
+            with self._sessions.begin() as session:
+                jobs.begin_finishing(session, job_id)
+            with self._sessions.begin() as session:
+                job = jobs.get_job(session, job_id)
+                counts, manifest = self._merge(session, job)
+                data = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
+                self._store.put(f"jobs/{job_id}/manifest.json", data, "application/json")
+                jobs.finish(session, job, counts, hashlib.sha256(data).hexdigest())
+            return True
+
+    def _merge(self, session: Session, job: JobRow) -> tuple[Counts, dict[str, Any]]:
+        counts = Counts(job.num_items, 0, 0, 0)
+        parts: list[dict[str, Any]] = []
+        with tempfile.TemporaryDirectory(prefix="janus-merge-") as folder:
+            results, failures = _DigestFile(Path(folder) / "results"), _DigestFile(Path(folder) / "failures")
+            for shard in _all_shards(session, job.id):
+                for line in self._lines(shard):
+                    failed = b'"failure":' in line and "failure" in json.loads(line)
+                    results.write(line)
+                    if failed:
+                        failures.write(line)
+                    counts = _count(counts, failed)
+                parts += [{"shard": shard.id, "first_index": shard.first_index, **part} for part in shard.parts]
+            for name, file in (("results.jsonl", results), ("failures.jsonl", failures)):
+                file.close()
+                self._store.put_file(f"jobs/{job.id}/{name}", file.path, "application/jsonl")
+        counts = Counts(job.num_items, counts.results, counts.failures, job.num_items - counts.finished)
+        return counts, _manifest(job, counts, results, failures, parts)
+
+    def _lines(self, shard: ShardRow) -> Iterator[bytes]:
+        """The shard's finished lines in item order; every part is checked against its digest."""
+        end = shard.first_index + shard.num_items
+        lines: dict[int, bytes] = {}
+        for part in shards.parts_of(shard):
+            data = self._store.get(part.key)
+            if hashlib.sha256(data).hexdigest() != part.sha256:
+                raise PartDamaged(f"{part.key} has changed since shard {shard.id} wrote it; restore it from a backup")
+            for line in data.splitlines(keepends=True):
+                index = json.loads(line)["index"]
+                if shard.first_index <= index < end:
+                    lines[index] = line
+        return (line for _, line in sorted(lines.items()))
+
+
+class _DigestFile:
+    """A file that knows its own size and SHA-256."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.num_bytes = 0
+        self._sha256 = hashlib.sha256()
+        self._file: BinaryIO = path.open("wb")
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._sha256.update(data)
+        self.num_bytes += len(data)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def as_json(self) -> dict[str, Any]:
+        return {"bytes": self.num_bytes, "sha256": self._sha256.hexdigest()}
+
+
+def _all_shards(session: Session, job_id: str) -> Iterator[ShardRow]:
+    from_index = 0
+    while page := shards.list_shards(session, job_id, from_index=from_index):
+        yield from page
+        from_index = page[-1].first_index + 1
+        session.expunge_all()
+
+
+def _count(counts: Counts, failed: bool) -> Counts:
+    return Counts(counts.total, counts.results + (not failed), counts.failures + failed)
+
+
+def _manifest(
+    job: JobRow, counts: Counts, results: _DigestFile, failures: _DigestFile, parts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "version": MANIFEST_VERSION,
+        "job": job.id,
+        "kind": job.kind,
+        "model": job.model,
+        "options": job.options,
+        "items": {
+            "total": counts.total,
+            "results": counts.results,
+            "failures": counts.failures,
+            "cancelled": counts.cancelled,
+        },
+        "objects": {"results.jsonl": results.as_json(), "failures.jsonl": failures.as_json()},
+        "parts": parts,
+    }

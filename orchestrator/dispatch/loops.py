@@ -1,0 +1,60 @@
+"""Running the duties: each in its own thread, again and again, none able to stop another."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from typing import Protocol
+
+from orchestrator.db.session import SessionFactory, database_now
+from orchestrator.telemetry import get_logger
+
+
+class Duty(Protocol):
+    def run_once(self, now: datetime) -> int: ...
+
+
+class Loops:
+    """Threads that call `run_once` with the database's time until told to stop."""
+
+    def __init__(self, sessions: SessionFactory, *, pause_seconds: float) -> None:
+        self._sessions = sessions
+        self._pause_seconds = pause_seconds
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, name: str, duty: Duty, *, every_seconds: float | None = None) -> None:
+        pause = every_seconds or self._pause_seconds
+        thread = threading.Thread(target=self._run, args=(name, duty, pause), name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def stop(self, timeout_seconds: float = 30) -> None:
+        """Let every duty end its round."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout_seconds)
+
+    def wait(self) -> None:
+        self._stop.wait()
+
+    def request_stop(self) -> None:
+        self._stop.set()
+
+    def _run(self, name: str, duty: Duty, pause_seconds: float) -> None:
+        log = get_logger(duty=name)
+        delay = pause_seconds
+        while not self._stop.is_set():
+            try:
+                with self._sessions() as session:
+                    now = database_now(session)
+                done = duty.run_once(now)
+                delay = pause_seconds
+                if done:
+                    log.info("round", done=done)
+                    continue
+            except Exception as error:
+                # Postgres, Redis or the store is away: everything that matters is in rows, so trying again is enough.
+                log.warning("round_failed", error=f"{type(error).__name__}: {error}"[:500])
+                delay = min(max(delay, 0.1) * 2, 10.0)
+            self._stop.wait(delay)

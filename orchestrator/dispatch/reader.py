@@ -1,0 +1,105 @@
+"""A job's input to shards: a stream of items cut into objects of a few dozen, and a row for each.
+
+One transaction a job: a reader that dies leaves nothing behind but objects that the next one writes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from orchestrator.artifacts.base import ObjectMissing, ObjectStore
+from orchestrator.db import jobs, shards
+from orchestrator.db.session import SessionFactory, try_lock
+from orchestrator.db.tables import JobRow
+from orchestrator.db.shards import failed_by_object
+from orchestrator.db.uploads import upload_prefix
+from orchestrator.domain.items import IMAGE_SUFFIXES, MAX_LINE_BYTES, Item, ItemReader
+from orchestrator.domain.jobs import JobKind, options_for, seed_of
+from orchestrator.domain.shards import items_key, plan_shards
+
+FLUSH_SHARDS = 500  # rows held before they go to Postgres
+
+
+class Reader:
+    """Reads what jobs were given."""
+
+    def __init__(self, sessions: SessionFactory, store: ObjectStore, *, max_item_line_bytes: int) -> None:
+        self._sessions = sessions
+        self._store = store
+        self._max_item_line_bytes = max_item_line_bytes
+
+    def run_once(self, now: datetime) -> int:
+        """Read the input of every accepted job; how many were read."""
+        with self._sessions() as session:
+            job_ids = jobs.list_unread(session)
+        return sum(self._read(job_id) for job_id in job_ids)
+
+    def _read(self, job_id: str) -> bool:
+        with self._sessions() as session:
+            if not try_lock(session, f"read:{job_id}"):
+                return False
+            job = jobs.get_job(session, job_id)
+            try:
+                num_items = self._write_shards(session, job)
+            except ObjectMissing as error:
+                session.rollback()
+                self._fail(job_id, f"its input could not be read: {error}. Upload it and create the job again.")
+                return True
+            if num_items == 0:
+                session.rollback()
+                self._fail(job_id, "its input holds no items: the upload or the manifest is empty.")
+            elif jobs.start(session, job_id, num_items):
+                session.commit()
+            return True
+
+    def _write_shards(self, session: Session, job: JobRow) -> int:
+        num_items = 0
+        for number, shard in enumerate(plan_shards(self._items(session, job), job.shard_items)):
+            key = items_key(job.id, shard[0].index)
+            lines = "".join(item.as_line() + "\n" for item in shard)
+            self._store.put(key, lines.encode(), "application/jsonl")
+            shards.add_shard(session, job.id, items_key=key, first_index=shard[0].index, num_items=len(shard))
+            num_items += len(shard)
+            if number % FLUSH_SHARDS == FLUSH_SHARDS - 1:
+                session.flush()
+                session.expunge_all()
+        return num_items
+
+    def _items(self, session: Session, job: JobRow) -> Iterator[Item]:
+        if "retry_of" in job.input:
+            return self._failed_items(session, jobs.get_job(session, job.input["retry_of"], team_id=job.team_id))
+        upload_id = job.input.get("upload")
+        prefix = upload_prefix(job.team_id, upload_id) if upload_id else ""
+        return ItemReader(JobKind(job.kind), prefix).read(self._raw_items(job, prefix))
+
+    def _failed_items(self, session: Session, job: JobRow) -> Iterator[Item]:
+        """The items that failed, with the seeds they had, so that a second try asks for the same answer."""
+        options = options_for(JobKind(job.kind), job.options)
+        new_index = 0
+        for key, failed in failed_by_object(session, job.id):
+            for line in self._store.lines(key, max_line_bytes=MAX_LINE_BYTES):
+                item = Item.from_line(line)
+                if item.index in failed:
+                    seed = seed_of(options, item.index, item.seed)
+                    yield replace(item, index=new_index, seed=None if item.failure else seed)
+                    new_index += 1
+
+    def _raw_items(self, job: JobRow, prefix: str) -> Iterator[object]:
+        if "items" in job.input:
+            return iter(job.input["items"])
+        if job.input.get("manifest"):
+            key = prefix + job.input["manifest"]
+            return (line for line in self._store.lines(key, max_line_bytes=self._max_item_line_bytes) if line.strip())
+        return (
+            {"image": stored.key.removeprefix(prefix)}
+            for stored in self._store.list(prefix)
+            if stored.key.lower().endswith(IMAGE_SUFFIXES)
+        )
+
+    def _fail(self, job_id: str, reason: str) -> None:
+        with self._sessions.begin() as session:
+            jobs.fail(session, job_id, reason)

@@ -1,0 +1,30 @@
+"""The record of an item that got no result: a code for programs, a sentence for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# Every code that an item's failure may carry, with what it tells its reader.
+FAILURE_CODES = {
+    "item_invalid": "the line is not an item: bad JSON, a missing or wrong field, or an id that was used before",
+    "image_missing": "the object that the item names is not in the store",
+    "image_too_large": "more than JANUS_MAX_IMAGE_BYTES or JANUS_MAX_IMAGE_PIXELS allow",
+    "image_unreadable": "the bytes are not a complete image of an accepted format",
+    "prompt_empty": "generation needs a prompt",
+    "request_rejected": "the engine cannot serve the request; the message says which limit it broke",
+    "engine_error": "the model raised an error on this item alone",
+    "worker_crashed": "workers died each time they held this item",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an item has no result."""
+
+    code: str
+    message: str
+    attempts: int = 1
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)

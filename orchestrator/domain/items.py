@@ -1,0 +1,173 @@
+"""An item: one input at an index from 0, as a manifest line says it and as a shard carries it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.domain.failures import Failure
+from orchestrator.domain.jobs import MAX_SEED, JobKind
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+MAX_ID_LENGTH = 500
+MAX_LINE_BYTES = 2**20  # of an item as a shard carries it
+MAX_PROMPT_LENGTH = 20_000
+MAX_IMAGES_PER_PROMPT = 16
+_FIELDS = {JobKind.caption: {"id", "image", "prompt", "seed"}, JobKind.generate: {"id", "prompt", "seed"}}
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a worker is asked to do, or the failure that its line already earned."""
+
+    index: int
+    id: str
+    images: tuple[str, ...] = ()  # object keys
+    prompt: str | None = None  # None takes the job's
+    seed: int | None = None
+    failure: Failure | None = None
+
+    def as_line(self) -> str:
+        record: dict[str, Any] = {"index": self.index, "id": self.id}
+        if self.failure is not None:
+            record["failure"] = {"code": self.failure.code, "message": self.failure.message}
+        else:
+            record |= {"images": list(self.images), "prompt": self.prompt, "seed": self.seed}
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_line(cls, line: str | bytes) -> Item:
+        record = json.loads(line)
+        failure = record.get("failure")
+        return cls(
+            record["index"],
+            record["id"],
+            tuple(record.get("images", ())),
+            record.get("prompt"),
+            record.get("seed"),
+            Failure(failure["code"], failure["message"]) if failure else None,
+        )
+
+
+class ItemReader:
+    """Turns raw lines into items; a bad line costs its own item and nothing else.
+
+    Args:
+        kind: what the job does.
+        image_prefix: object prefix that image names are relative to, ending in `/`; empty where the job has no upload.
+    """
+
+    def __init__(self, kind: JobKind, image_prefix: str) -> None:
+        self._kind = kind
+        self._image_prefix = image_prefix
+        self._seen: set[int] = set()  # hashes of ids: 100 bytes an item instead of the id itself
+
+    def read(self, raw_items: Iterable[object]) -> Iterator[Item]:
+        """Items in order; each raw item is a dict, or bytes or text holding one JSON object."""
+        for index, raw in enumerate(raw_items):
+            yield self._item(index, raw)
+
+    def _item(self, index: int, raw: object) -> Item:
+        item_id = str(index)
+        try:
+            record = _record(raw)
+            _refuse_unknown(record, _FIELDS[self._kind])
+            item_id = _id(record, index)
+            images = self._images(record) if self._kind is JobKind.caption else ()
+            item = Item(index, item_id, images, _prompt(record, self._kind), _seed(record))
+        except _BadItem as error:
+            return Item(index, item_id, failure=Failure(error.code, f"items[{index}]: {error}"))
+        if hash(item_id) in self._seen:
+            message = f"items[{index}]: the id {item_id!r} was used before; ids must differ within a job"
+            return Item(index, item_id, failure=Failure("item_invalid", message))
+        self._seen.add(hash(item_id))
+        return item
+
+    def _images(self, record: dict[str, Any]) -> tuple[str, ...]:
+        value = record.get("image")
+        names = [name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)]
+        if not names or (isinstance(value, list) and len(names) < len(value)):
+            raise _BadItem("`image` must be the name of an uploaded image, or a list of names")
+        if len(names) > MAX_IMAGES_PER_PROMPT:
+            raise _BadItem(f"`image` lists {len(names)} images; at most {MAX_IMAGES_PER_PROMPT} fit one prompt")
+        if not self._image_prefix:
+            raise _BadItem("`image` names an upload, but the job has none; create one with POST /v1/uploads")
+        return tuple(self._image_prefix + _safe_name(name) for name in names)
+
+
+def is_safe_name(name: str) -> bool:
+    """True for a relative path that stays below its prefix and that every S3 accepts."""
+    parts = name.split("/")
+    return 0 < len(name.encode("utf-8", "replace")) <= 700 and not (
+        any(part in ("", ".", "..") for part in parts)
+        or "\\" in name
+        or any(ord(c) < 32 or ord(c) == 127 for c in name)
+    )
+
+
+class _BadItem(Exception):
+    def __init__(self, message: str, code: str = "item_invalid") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _record(raw: object) -> dict[str, Any]:
+    if isinstance(raw, bytes | str):
+        try:
+            raw = json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise _BadItem(f"the line is not JSON ({error})") from None
+    if not isinstance(raw, dict):
+        raise _BadItem(f"the line is a {type(raw).__name__}, not a JSON object")
+    return raw
+
+
+def _refuse_unknown(record: dict[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(record) - known)
+    if unknown:
+        raise _BadItem(f"unknown field {unknown[0]!r}; an item has {', '.join(sorted(known))}")
+
+
+def _id(record: dict[str, Any], index: int) -> str:
+    value = record.get("id")
+    if value is None:
+        image = record.get("image")
+        value = image if isinstance(image, str) else str(index)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value or len(value) > MAX_ID_LENGTH or "\x00" in value:
+        raise _BadItem(f"`id` must be text of 1 to {MAX_ID_LENGTH} characters")
+    return _without_surrogates(value)
+
+
+def _prompt(record: dict[str, Any], kind: JobKind) -> str | None:
+    value = record.get("prompt")
+    if value is None and kind is JobKind.caption:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise _BadItem("`prompt` is empty; write what the picture should show or what to ask", "prompt_empty")
+    if len(value) > MAX_PROMPT_LENGTH:
+        raise _BadItem(f"`prompt` has {len(value)} characters; at most {MAX_PROMPT_LENGTH} are accepted")
+    return _without_surrogates(value)
+
+
+def _seed(record: dict[str, Any]) -> int | None:
+    value = record.get("seed")
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_SEED:
+        raise _BadItem(f"`seed` must be a whole number from 0 to {MAX_SEED}")
+    return value
+
+
+def _safe_name(name: str) -> str:
+    if not is_safe_name(name):
+        raise _BadItem(f"{name!r} is not a relative name below the upload")
+    return name
+
+
+def _without_surrogates(text: str) -> str:
+    """JSON may spell half of a surrogate pair, which UTF-8 and Postgres refuse."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,285 @@
+"""Wire shapes: what crosses HTTP, shared by client and API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState
+
+ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=700)]
+
+
+class Wire(BaseModel):
+    """Base of all wire shapes: a field that nobody knows is an error, not a surprise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Answer(BaseModel):
+    """Base of what the server says: an old client ignores fields that a newer server added."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+# --- Jobs ---------------------------------------------------------------------------------------------------------
+
+
+class JobInput(Wire):
+    """Where a job's items come from: inline, a manifest in an upload, or every image of an upload in name order."""
+
+    items: list[Any] | None = None
+    upload: str | None = None
+    manifest: ObjectName | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> JobInput:
+        if self.items is None and self.upload is None:
+            raise ValueError("give `items`, or `upload` with or without `manifest`")
+        if self.manifest is not None and self.upload is None:
+            raise ValueError("`manifest` names an object of an upload; give `upload` too")
+        if self.items is not None and self.manifest is not None:
+            raise ValueError("give `items` or `manifest`, not both")
+        if self.items == []:
+            raise ValueError("`items` is empty")
+        return self
+
+
+class _JobCreate(Wire):
+    name: Name = "untitled"
+    model: ModelName
+    input: JobInput
+    priority: int = Field(0, ge=-100, le=100)
+    shard_items: int | None = Field(None, ge=1, le=1024)
+
+
+class CaptionJobCreate(_JobCreate):
+    kind: Literal["caption"]
+    options: CaptionOptions = Field(default_factory=CaptionOptions)
+
+
+class GenerateJobCreate(_JobCreate):
+    kind: Literal["generate"]
+    options: GenerateOptions = Field(default_factory=GenerateOptions)
+
+
+JobCreate = Annotated[CaptionJobCreate | GenerateJobCreate, Field(discriminator="kind")]
+
+
+class JobItems(Answer):
+    """What became of the items."""
+
+    total: int
+    results: int
+    failures: int
+    cancelled: int
+
+    @property
+    def finished(self) -> int:
+        return self.results + self.failures
+
+
+class JobView(Answer):
+    id: str
+    name: str
+    kind: JobKind
+    model: str
+    options: dict[str, Any]
+    state: JobState
+    state_reason: str | None
+    waiting_reason: str | None
+    items: JobItems
+    items_per_second: float | None
+    eta_seconds: float | None
+    priority: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    paused_at: datetime | None
+    cancel_requested_at: datetime | None
+    manifest_sha256: str | None
+
+
+class JobPage(Answer):
+    jobs: list[JobView]
+    next_cursor: str | None
+
+
+class PartView(Answer):
+    """Result lines of finished items: of the object at `url`, those with first_index <= index < end_index."""
+
+    url: str
+    sha256: str
+    num_bytes: int
+    first_index: int
+    end_index: int
+
+
+class PartsPage(Answer):
+    """Parts in item order.
+
+    `next_index` is where to go on: the first item of the shard that is still open, or of the next page. `complete`
+    says that nothing more will come.
+    """
+
+    parts: list[PartView]
+    next_index: int
+    complete: bool
+
+
+class FailureView(Answer):
+    index: int
+    id: str
+    code: str
+    message: str
+    attempts: int
+
+
+class FailuresPage(Answer):
+    failures: list[FailureView]
+    next_index: int | None
+
+
+class EventView(Answer):
+    id: int
+    type: str
+    shard_id: int | None
+    attempt: int | None
+    data: dict[str, Any]
+    at: datetime
+
+
+class EventsPage(Answer):
+    events: list[EventView]
+    next_id: int | None
+
+
+class DownloadsCreate(Wire):
+    """Names below the job: `results.jsonl`, `manifest.json`, `images/…`, `shards/…`."""
+
+    names: list[ObjectName] = Field(min_length=1, max_length=1000)
+
+
+class UrlsView(Answer):
+    """A presigned URL for each name, in the order of the names asked for."""
+
+    urls: list[str]
+    expires_seconds: int
+
+
+# --- Uploads ------------------------------------------------------------------------------------------------------
+
+
+class UploadView(Answer):
+    id: str
+    created_at: datetime
+
+
+class UploadUrlsCreate(Wire):
+    names: list[ObjectName] = Field(min_length=1, max_length=1000)
+
+
+# --- Models, workers ----------------------------------------------------------------------------------------------
+
+
+class ModelView(Answer):
+    name: str
+    family: str
+    revision: str
+    served: bool
+    registered_at: datetime
+
+
+class ModelsView(Answer):
+    models: list[ModelView]
+
+
+class WorkerView(Answer):
+    id: str
+    host: str
+    pid: int
+    models: list[str]
+    alive: bool
+    shards: int
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+class WorkersView(Answer):
+    workers: list[WorkerView]
+
+
+# --- Teams, keys --------------------------------------------------------------------------------------------------
+
+
+class TeamCreate(Wire):
+    name: Name
+
+
+class TeamView(Answer):
+    id: str
+    name: str
+    created_at: datetime
+
+
+class TeamsView(Answer):
+    teams: list[TeamView]
+
+
+class KeyCreate(Wire):
+    team: Name
+    name: Name
+    scopes: list[str] = Field(default_factory=lambda: ["jobs:read", "jobs:write"], min_length=1)
+    expires_at: datetime | None = None
+
+
+class KeyView(Answer):
+    id: str
+    team_id: str
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewKeyView(KeyView):
+    """The only answer that ever holds the key itself."""
+
+    key: str
+
+
+class KeysView(Answer):
+    keys: list[KeyView]
+
+
+class WhoAmI(Answer):
+    team: TeamView
+    key_id: str
+    scopes: list[str]
+
+
+# --- Health, errors -----------------------------------------------------------------------------------------------
+
+
+class Readiness(Answer):
+    status: Literal["ready", "not_ready"]
+    checks: dict[str, str]
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem document."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
