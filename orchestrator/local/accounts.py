@@ -28,9 +28,9 @@ def find_unprivileged_account() -> Account | None:
     return Account(entry.pw_uid, entry.pw_gid)
 
 
-def folder_argument(folder: Path) -> str:
-    """How a process that runs in the folder can name it without a way through the folders above."""
-    return "/proc/self/cwd" if Path("/proc/self/cwd").exists() else str(folder)
+def folder_argument(folder: Path, account: Account | None) -> str:
+    """How a process that runs as the account, and in the folder, can name it without a way through those above."""
+    return "/proc/self/cwd" if account is not None and Path("/proc/self/cwd").exists() else str(folder)
 
 
 def give(folder: Path, account: Account) -> None:
@@ -39,30 +39,31 @@ def give(folder: Path, account: Account) -> None:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
-def reachable(programs: Path, version: str) -> Path:
-    """The folder of programs, or a copy of it that every account can run.
+def reachable(package: Path, version: str) -> Path:
+    """The folder of a package with programs, or a copy of it that every account can run.
 
     Raises:
         LocalError: there is no place for the copy.
     """
-    if all(_lets_through(folder) for folder in (programs, *programs.parents)):
-        return programs
-    copy = COPIES / f"postgres-{version}"
-    if copy.exists():
-        return copy
-    try:
-        COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=COPIES))
-        shutil.copytree(programs, draft, symlinks=True, dirs_exist_ok=True)
-        draft.chmod(0o755)
-        if not copy.exists():
+    if all(_lets_through(folder) for folder in (package, *package.parents)):
+        return package
+    copy = COPIES / f"{package.name}-{version}"
+    if not copy.exists():
+        try:
+            COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(dir=COPIES))
+            for folder in package.parent.glob(f"{package.name}*"):  # the wheel's libraries lie beside it, in NAME.libs
+                if folder.name in (package.name, f"{package.name}.libs"):
+                    shutil.copytree(folder, draft / folder.name, symlinks=True)
+            draft.chmod(0o755)
             draft.rename(copy)
-    except OSError as error:
-        raise LocalError(
-            f"Postgres does not run as root, and the account `nobody` has no way to {programs}. Copying it to {copy} "
-            f"failed: {error}. Install Janus where every account can read it, or run it as an ordinary user."
-        ) from error
-    return copy
+        except OSError as error:
+            raise LocalError(
+                f"Postgres does not run as root, and the account `nobody` has no way to {package}. "
+                f"Copying it to {copy} failed: {error}. "
+                "Install Janus where every account can read it, or run it as an ordinary user."
+            ) from error
+    return copy / package.name
 
 
 def _lets_through(folder: Path) -> bool:

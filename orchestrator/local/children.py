@@ -18,11 +18,10 @@ from typing import TypedDict
 
 import psutil
 
-from orchestrator.local.files import read_json, write_json
+from orchestrator.local.files import make_folder, read_json, write_json
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-_own: dict[int, subprocess.Popen[bytes]] = {}  # children of this process, by pid, until they are reaped
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,14 @@ class Account:
 
     uid: int
     gid: int
+
+
+class _Child(subprocess.Popen[bytes]):
+    def __del__(self) -> None:
+        """A child that still runs when the interpreter ends is no mistake: the kernel ends it, see `spawn`."""
+
+
+_own: dict[int, _Child] = {}  # children of this process, by pid, until they are reaped
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,27 @@ class Record:
             return None
 
     def write(self, path: Path) -> None:
+        """Write it down."""
+        make_folder(path.parent)
         write_json(path, asdict(self))
+
+
+def end_orphan(path: Path, signals: Sequence[tuple[signal.Signals, float]]) -> None:
+    """Stop the recorded child if the one who started it is gone: it may be about to end by itself, or never."""
+    record = Record.read(path)
+    if record is not None and record.owner.find() is None:
+        stop(record.child, signals)
+
+
+def spawn_detached(command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> Identity:
+    """Start a process in its own session that outlives this one, its output appended to a log."""
+    with log.open("ab") as output:
+        child = _Child(
+            list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=dict(env),
+            cwd=cwd, start_new_session=True,
+        )  # fmt: skip
+    _own[child.pid] = child
+    return Identity.of(child.pid)
 
 
 def spawn(
@@ -100,7 +127,7 @@ def spawn(
 
     def start() -> Identity:
         with log.open("ab") as output:
-            child = subprocess.Popen(  # noqa: S603
+            child = _Child(
                 list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=dict(env),
                 cwd=cwd, start_new_session=True, preexec_fn=_die_with(os.getpid(), end_signal), **as_account(account),
             )  # fmt: skip

@@ -11,20 +11,28 @@ from pathlib import Path
 from orchestrator.local.files import locked, read_json, write_json
 
 LOOPBACK = "127.0.0.1"
-# Below the range from which Linux and macOS take the ports of outgoing connections: a client that keeps trying to
-# reach a stopped server could otherwise be given the server's own port, and the server could not come back.
-PORT_RANGE = range(15_000, 32_000)
+# Both the port and its gRPC port stay below the range from which Linux and macOS take the ports of outgoing
+# connections: a client that keeps trying to reach a stopped server could otherwise be given the server's own port,
+# and the server could not come back.
+PORT_RANGE = range(15_000, 22_000)
+GRPC_OFFSET = 10_000  # weed's parts expect each other's gRPC port this far above the other one
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of the loopback address now."""
+    """Whether a server could listen on this port of the loopback address now, and on its gRPC port."""
+    leftovers = Path("/tmp").glob(f"seaweedfs-*-{port + GRPC_OFFSET}.sock")  # noqa: S108  # where weed's sockets are
+    return can_listen(port) and can_listen(port + GRPC_OFFSET) and not any(leftovers)
+
+
+def can_listen(port: int) -> bool:
+    """Whether nobody listens on this port of the loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError:
             return False
-    return not any(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))  # noqa: S108  # weed's own sockets live there
+    return True
 
 
 class Ports:

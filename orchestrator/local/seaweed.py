@@ -17,18 +17,18 @@ from minio.error import S3Error
 from orchestrator.local.children import Account
 from orchestrator.local.errors import LocalError
 from orchestrator.local.files import make_folder, write_json, write_private
-from orchestrator.local.ports import LOOPBACK
+from orchestrator.local.ports import GRPC_OFFSET, LOOPBACK, can_listen
 from orchestrator.local.server import Server
 
 BUCKET = "janus"
-PARTS = ("master", "volume", "filer", "admin")  # weed is a cluster in one process; each has a port, and one for gRPC
+PARTS = ("s3", "master", "volume", "filer", "admin")  # a cluster in one process; each has a port, and one for gRPC
 
 
 class Seaweed(Server):
     """The object store."""
 
     name = "s3"
-    port_names = tuple(f"s3.{part}{kind}" for part in ("s3", *PARTS) for kind in ("", ".grpc"))
+    port_names = tuple(f"s3.{part}" for part in PARTS)
     stop_signals = ((signal.SIGTERM, 15.0),)
 
     @property
@@ -63,8 +63,6 @@ class Seaweed(Server):
             "dir": data,
             "ip": LOOPBACK,
             "ip.bind": LOOPBACK,
-            "s3.port": port["s3"],
-            "s3.port.grpc": port["s3.grpc"],
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
             "s3.config": identities,
@@ -77,7 +75,7 @@ class Seaweed(Server):
             "volume.preStopSeconds": 0,  # there is no other volume server that could take over
         }
         for part in PARTS:
-            options |= {f"{part}.port": port[part], f"{part}.port.grpc": port[f"{part}.grpc"]}
+            options |= {f"{part}.port": port[part], f"{part}.port.grpc": port[part] + GRPC_OFFSET}
         options["volume.port.public"] = port["volume"]
         (data / "mini.options").unlink(missing_ok=True)  # weed's own copy of the last start's options
         path = self.folder / "weed.options"
@@ -87,7 +85,9 @@ class Seaweed(Server):
 
     def clean(self) -> None:
         for name in self.port_names:
-            port = self._ports.find(name)
+            port = (self._ports.find(name) or 0) + GRPC_OFFSET
+            if not can_listen(port):
+                continue  # a weed of somebody else has it now
             for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108
                 with suppress(PermissionError, FileNotFoundError):
                     path.unlink()

@@ -7,13 +7,14 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 
 from orchestrator.local import children
 from orchestrator.local.children import Account, Identity, Record
 from orchestrator.local.errors import LocalError, ServerError
-from orchestrator.local.files import log_path, make_folder
+from orchestrator.local.files import locked, log_path, make_folder
 from orchestrator.local.passwords import Passwords
 from orchestrator.local.ports import Ports
 
@@ -57,26 +58,13 @@ class Server(ABC):
         Raises:
             ServerError: it ended or stayed silent; the message holds the end of its log.
         """
-        deadline = time.monotonic() + timeout_seconds
-        self._settle()
-        log = log_path(self.home, self.name)
-        silence = ""
-        while time.monotonic() < deadline:
-            if not self.is_alive():
-                self._spawn(log)
-            while self.is_alive() and time.monotonic() < deadline:
-                silence = self.why_silent()
-                if not silence:
-                    return
-                time.sleep(0.03)
-            time.sleep(0.3)  # it ended: another process still holds its port or its data, or it is broken
-        ending = f"did not answer within {timeout_seconds:.0f} s ({silence})" if self.is_alive() else "ended at start"
-        self.kill()
-        raise ServerError(self.name, ending, log)
+        with self._alone(timeout_seconds):
+            self._start(timeout_seconds)
 
     def stop(self) -> None:
         """Ask it to end, so that its data is clean, and return when it is gone."""
-        self._end(self.stop_signals)
+        with self._alone(60.0):
+            self._end(self.stop_signals)
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -84,8 +72,9 @@ class Server(ABC):
 
     def restart(self, timeout_seconds: float = 60.0) -> None:
         """Stop and start it on the same port and data."""
-        self.stop()
-        self.start(timeout_seconds)
+        with self._alone(timeout_seconds):
+            self._end(self.stop_signals)
+            self._start(timeout_seconds)
 
     def why_silent(self) -> str:
         """Empty when it answers its clients, else what they were told."""
@@ -106,19 +95,37 @@ class Server(ABC):
     def clean(self) -> None:  # noqa: B027  # most leave nothing
         """Remove what the ended process left outside its folder."""
 
-    def _settle(self) -> None:
-        """End a server whose starter is gone: it may be about to end by itself. One with a living starter is kept."""
-        record = Record.read(self._record_path)
-        if record is not None and record.owner.find() is None:
-            children.stop(record.child, self.stop_signals)
+    def _alone(self, timeout_seconds: float) -> AbstractContextManager[None]:
+        """Nobody else starts or stops it meanwhile: the supervisor starts what it finds ended."""
+        make_folder(self._record_path.parent)
+        return locked(self._record_path.with_suffix(".lock"), timeout_seconds, f"starting or stopping {self.name}")
+
+    def _start(self, timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        children.end_orphan(self._record_path, self.stop_signals)
+        log = log_path(self.home, self.name)
+        silence = ""
+        while time.monotonic() < deadline:
+            if not self.is_alive():
+                self._spawn(log)
+            while self.is_alive() and time.monotonic() < deadline:
+                silence = self.why_silent()
+                if not silence:
+                    return
+                time.sleep(0.03)
+            time.sleep(0.3)  # it ended: another process still holds its port or its data, or it is broken
+        ending = f"did not answer within {timeout_seconds:.0f} s ({silence})" if self.is_alive() else "ended at start"
+        self.kill()
+        raise ServerError(self.name, ending, log)
 
     def _spawn(self, log: Path) -> None:
         make_folder(self.folder)
+        self.clean()
         ports = self._ports.claim(self.port_names, patience_seconds=5.0)
         command, cwd, account = self.prepare(ports)
         env = {"PATH": os.defpath, "HOME": str(self.folder), "LC_ALL": "C"}
-        child = children.spawn(command, log=log, env=env, cwd=cwd, account=account, end_signal=self.stop_signals[0][0])
-        make_folder(self._record_path.parent)
+        end_signal = self.stop_signals[0][0]
+        child = children.spawn(command, log=log, env=env, cwd=cwd, account=account, end_signal=end_signal)
         Record(child, Identity.of(os.getpid())).write(self._record_path)
 
     def _end(self, signals: Sequence[tuple[signal.Signals, float]]) -> None:
