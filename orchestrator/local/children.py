@@ -76,13 +76,14 @@ class Record:
 
     child: Identity
     owner: Identity
+    stop_signal: int = signal.SIGTERM  # what ends it cleanly
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
         """The record in a file; None when there is none."""
         value = read_json(path)
         try:
-            return cls(Identity(**value["child"]), Identity(**value["owner"]))
+            return cls(Identity(**value["child"]), Identity(**value["owner"]), value["stop_signal"])
         except (KeyError, TypeError):
             return None
 
@@ -92,11 +93,11 @@ class Record:
         write_json(path, asdict(self))
 
 
-def end_orphan(path: Path, signals: Sequence[tuple[signal.Signals, float]]) -> None:
+def end_orphan(path: Path, patience_seconds: float) -> None:
     """Stop the recorded child if the one who started it is gone: it may be about to end by itself, or never."""
     record = Record.read(path)
     if record is not None and record.owner.find() is None:
-        stop(record.child, signals)
+        stop(record.child, ((signal.Signals(record.stop_signal), patience_seconds),))
 
 
 def spawn_detached(command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> Identity:
@@ -116,19 +117,20 @@ def spawn(
     log: Path,
     env: Mapping[str, str],
     cwd: Path,
+    output: Path | None = None,
     account: Account | None = None,
     end_signal: signal.Signals = signal.SIGTERM,
 ) -> Identity:
-    """Start a child in its own session, its output appended to a log.
+    """Start a child in its own session, what it prints appended to a log; with `output`, its stdout goes there.
 
     On Linux the kernel sends it `end_signal` when this process dies, however it dies. Elsewhere a child outlives a
     parent that was killed hard, and the next start finds it by its record and stops it.
     """
 
     def start() -> Identity:
-        with log.open("ab") as output:
+        with log.open("ab") as errors, (output or log).open("ab") as prints:
             child = _Child(
-                list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=dict(env),
+                list(command), stdin=subprocess.DEVNULL, stdout=prints, stderr=errors, env=dict(env),
                 cwd=cwd, start_new_session=True, preexec_fn=_die_with(os.getpid(), end_signal), **as_account(account),
             )  # fmt: skip
         _own[child.pid] = child
@@ -157,17 +159,22 @@ def stop(child: Identity, signals: Sequence[tuple[signal.Signals, float]]) -> No
             return
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-        if wait_until(lambda: child.find() is None, patience_seconds, pause_seconds=0.02):
+        if wait_for_end(child, patience_seconds):
             return
 
 
-def wait_until(condition: Callable[[], bool], timeout_seconds: float, pause_seconds: float = 0.05) -> bool:
-    """Whether the condition came true in time."""
+def exit_code(child: Identity) -> int | None:
+    """How a child of this process ended; None while it runs. Ask it instead of `find`, which forgets the ending."""
+    return _own[child.pid].poll()
+
+
+def wait_for_end(process: Identity, timeout_seconds: float) -> bool:
+    """Whether the process ended in time."""
     deadline = time.monotonic() + timeout_seconds
-    while not condition():
+    while process.find() is not None:
         if time.monotonic() > deadline:
             return False
-        time.sleep(pause_seconds)
+        time.sleep(0.02)
     return True
 
 

@@ -102,7 +102,7 @@ class Server(ABC):
 
     def _start(self, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
-        children.end_orphan(self._record_path, self.stop_signals)
+        children.end_orphan(self._record_path, patience_seconds=self.stop_signals[0][1])
         log = log_path(self.home, self.name)
         silence = ""
         while time.monotonic() < deadline:
@@ -126,7 +126,7 @@ class Server(ABC):
         env = {"PATH": os.defpath, "HOME": str(self.folder), "LC_ALL": "C"}
         end_signal = self.stop_signals[0][0]
         child = children.spawn(command, log=log, env=env, cwd=cwd, account=account, end_signal=end_signal)
-        Record(child, Identity.of(os.getpid())).write(self._record_path)
+        Record(child, Identity.of(os.getpid()), end_signal).write(self._record_path)
 
     def _end(self, signals: Sequence[tuple[signal.Signals, float]]) -> None:
         record = Record.read(self._record_path)
