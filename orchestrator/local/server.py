@@ -121,7 +121,7 @@ class Server(ABC):
     def _spawn(self, log: Path) -> None:
         make_folder(self.folder)
         self.clean()
-        ports = self._ports.claim(self.port_names, patience_seconds=5.0)
+        ports = self._ports.claim(self.port_names, patience_seconds=2.0)
         command, cwd, account = self.prepare(ports)
         env = {"PATH": os.defpath, "HOME": str(self.folder), "LC_ALL": "C"}
         end_signal = self.stop_signals[0][0]

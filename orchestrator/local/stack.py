@@ -19,7 +19,7 @@ from orchestrator.local.files import locked, log_path, make_folder
 from orchestrator.local.state import StackState, Wanted
 
 SUPERVISOR = (sys.executable, "-m", "orchestrator.local.supervisor")
-HOPELESS_RESTARTS = 4  # a process that ended so often while the stack was starting will not get better
+HOPELESS_RESTARTS = 3  # a process that ended so often while the stack was starting will not get better
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def up(
     return StackInfo(
         url=state.url,
         api_key=_read_key(home),
-        pids={"supervisor": child.pid} | {p.name: p.pid for p in state.processes if p.pid is not None},
+        pids={"supervisor": child.pid} | {p.name: p.pid for p in state.processes if p.pid is not None and not p.ending},
         ports={p.name: p.port for p in state.processes if p.port is not None},
         models=list(state.models),
         already_running=running is not None,
