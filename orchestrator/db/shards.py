@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Interval, Select, Text, cast, func, literal, select, tuple_, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from orchestrator.db import events
@@ -218,20 +218,21 @@ def find_stops(session: Session, held: Iterable[tuple[int, int]]) -> dict[tuple[
 def append_part(session: Session, shard_id: int, attempt: int, part: Part, failures: Sequence[ItemFailure]) -> None:
     """Make a stored part true: named by the row, counted, its failures recorded; and the crash count starts afresh.
 
+    Repeating it is harmless, so a commit whose answer was lost may be tried again.
+
     Raises:
         LeaseLost: the object stays behind as garbage that no row names.
     """
-    new_part = literal([part.as_json()], JSONB)
-    job_id = _fenced(
-        session,
-        shard_id,
-        attempt,
-        parts=ShardRow.parts.op("||")(new_part),
-        num_results=ShardRow.num_results + part.num_results,
-        num_failures=ShardRow.num_failures + part.num_failures,
-        crashes=0,
-    )
-    insert_failures(session, job_id, failures)
+    shard = session.scalars(select(ShardRow).where(ShardRow.id == shard_id).with_for_update()).one()
+    if shard.attempt != attempt or shard.state != ShardState.leased:
+        raise LeaseLost(shard_id, attempt)
+    if any(stored["key"] == part.key for stored in shard.parts):
+        return
+    shard.parts = [*shard.parts, part.as_json()]
+    shard.num_results += part.num_results
+    shard.num_failures += part.num_failures
+    shard.crashes = 0
+    insert_failures(session, shard.job_id, failures)
 
 
 def insert_failures(session: Session, job_id: str, failures: Sequence[ItemFailure]) -> None:

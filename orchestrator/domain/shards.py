@@ -111,5 +111,11 @@ def part_key(job_id: str, shard_id: int, attempt: int, part: int) -> str:
     return f"jobs/{job_id}/shards/{shard_id}/{attempt}-{part}.jsonl"
 
 
-def image_key(job_id: str, index: int, k: int, sha256: str) -> str:
-    return f"jobs/{job_id}/images/{index:09d}-{k}-{sha256[:16]}.png"
+def image_file(index: int, k: int) -> str:
+    """What a generated image is called when it is downloaded."""
+    return f"{index:09d}-{k}.png"
+
+
+def image_name(file: str, sha256: str) -> str:
+    """The name below its job of the object that holds an image."""
+    return f"images/{file.removesuffix('.png')}-{sha256[:16]}.png"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from orchestrator.api.dependencies import AppServices, DbSession, Writer
+from orchestrator.api.dependencies import AppServices, DbSession, Reader, Writer
 from orchestrator.db import uploads
+from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.items import is_safe_name
 from orchestrator.schemas import UploadUrlsCreate, UploadView, UrlsView
@@ -25,11 +26,26 @@ def create_urls(
     upload_id: str, body: UploadUrlsCreate, session: DbSession, caller: Writer, services: AppServices
 ) -> UrlsView:
     """A presigned PUT for each name."""
+    seconds = services.settings.presigned_url_seconds
+    keys = _keys(session, caller, upload_id, body.names)
+    urls = [services.store.presign_put(key, expires_seconds=seconds) for key in keys]
+    return UrlsView(urls=urls, expires_seconds=seconds)
+
+
+@router.post("/{upload_id}/downloads")
+def create_downloads(
+    upload_id: str, body: UploadUrlsCreate, session: DbSession, caller: Reader, services: AppServices
+) -> UrlsView:
+    """A presigned GET for each name: what was sent, read back."""
+    seconds = services.settings.presigned_url_seconds
+    keys = _keys(session, caller, upload_id, body.names)
+    urls = [services.store.presign_get(key, expires_seconds=seconds) for key in keys]
+    return UrlsView(urls=urls, expires_seconds=seconds)
+
+
+def _keys(session: DbSession, caller: Caller, upload_id: str, names: list[str]) -> list[str]:
     uploads.get_upload(session, caller.team_id, upload_id)
-    for name in body.names:
+    for name in names:
         if not is_safe_name(name):
             raise InvalidRequest(f"{name!r} is not a relative name that stays below the upload")
-    prefix = uploads.upload_prefix(caller.team_id, upload_id)
-    seconds = services.settings.presigned_url_seconds
-    urls = [services.store.presign_put(prefix + name, expires_seconds=seconds) for name in body.names]
-    return UrlsView(urls=urls, expires_seconds=seconds)
+    return [uploads.upload_prefix(caller.team_id, upload_id) + name for name in names]

@@ -1,0 +1,30 @@
+"""`janus`: the command line."""
+
+from __future__ import annotations
+
+import typer
+
+from orchestrator.cli import administration, doctor, jobs, models, servers, submit
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Bulk image captioning and image generation with Janus models. "
+    "Without JANUS_URL, commands use a local stack that they start themselves.",
+)
+app.command()(submit.caption)
+app.command()(submit.generate)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
+app.add_typer(administration.teams, name="teams")
+app.add_typer(administration.keys, name="keys")
+for command in (
+    doctor.doctor,
+    servers.up,
+    servers.down,
+    servers.status,
+    servers.api,
+    servers.dispatcher,
+    servers.worker,
+):
+    app.command()(command)

@@ -1,0 +1,75 @@
+"""How commands speak: tables for people, JSON for scripts, and exit statuses for both."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.client import ClientError
+from orchestrator.domain.errors import DomainError
+
+OK, ERROR, USAGE, SOME_FAILED = 0, 1, 2, 3  # exit statuses
+
+
+def fail(message: str) -> typer.Exit:
+    """Print an error; raise what this returns."""
+    print(f"janus: {message}", file=sys.stderr)
+    return typer.Exit(ERROR)
+
+
+def note(message: str) -> None:
+    """Something for the person at the terminal; output stays clean."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def told_errors() -> Iterator[None]:
+    """The client's errors as a sentence and exit status 1."""
+    try:
+        yield
+    except (ClientError, DomainError) as error:
+        raise fail(str(error)) from None
+    except KeyboardInterrupt:
+        raise fail("interrupted; what was submitted goes on, see `janus jobs list`") from None
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(_plain(value), ensure_ascii=False, indent=2))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table, or tab-separated lines where nobody looks."""
+    if not sys.stdout.isatty():
+        print("\t".join(headers))
+        for row in rows:
+            print("\t".join(str(cell) for cell in row))
+        return
+    table = Table(*headers)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console().print(table)
+
+
+def show(value: Any, *, as_json: bool, otherwise: Callable[[], None]) -> None:
+    """JSON where it is asked for, else what `otherwise` prints."""
+    if as_json:
+        print_json(value)
+    else:
+        otherwise()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value

@@ -1,0 +1,117 @@
+"""`janus caption` and `janus generate`: submit, watch, write what came back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli.connection import connect_for_work
+from orchestrator.cli.output import OK, SOME_FAILED, note, print_json, told_errors
+from orchestrator.client import Job, check_out
+from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobState
+
+Model = Annotated[str | None, typer.Option(help="A registry name, or a checkpoint folder for the local stack.")]
+Temperature = Annotated[float | None, typer.Option(help="0 is greedy; above, answers are sampled.")]
+TopP = Annotated[float | None, typer.Option(help="Sample from the likeliest tokens that make up this share.")]
+TopK = Annotated[int | None, typer.Option(help="Sample from this many tokens; 0 is off.")]
+Seed = Annotated[
+    int | None, typer.Option(help="Each item's seed follows from it; the same seed gives the same answers.")
+]
+JobName = Annotated[str | None, typer.Option("--name", help="What the job is called in lists.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Submit and end; `janus jobs results ID` fetches later.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
+
+
+def caption(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Images, folders, globs, .jsonl manifests.")],
+    out: Annotated[Path, typer.Option(help=".jsonl, .csv, or a folder for .txt files beside each name.")],
+    model: Model = None,
+    prompt: Annotated[str | None, typer.Option(help="What to ask about each image.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    seed: Seed = None,
+    name: JobName = None,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Caption images in bulk, or ask a question about each."""
+    options = _given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
+    with told_errors():
+        CaptionOptions(**options)
+        check_out(out)
+        connection = connect_for_work(model)
+        job = connection.client.caption(sources, model=connection.model, name=name, **options)
+        _see_through(job, out, detach=detach, as_json=as_json)
+
+
+def generate(
+    out: Annotated[Path, typer.Option(help="The folder for the images and results.jsonl.")],
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]…", help="What to draw.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A text file with a prompt a line, or .jsonl.")] = None,
+    model: Model = None,
+    images: Annotated[int | None, typer.Option(help="Images for each prompt.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="How strictly to follow the prompt; 1 is not at all.")] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    steps: Annotated[int | None, typer.Option(help="Solver steps (JanusFlow only).")] = None,
+    seed: Seed = None,
+    name: JobName = None,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw images from prompts."""
+    if not prompts and file is None:
+        raise typer.BadParameter("give prompts, or --file with a prompt a line")
+    options = _given(
+        images=images,
+        guidance=guidance,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        steps=steps,
+        seed=seed,
+    )
+    with told_errors():
+        GenerateOptions(**options)
+        check_out(out)
+        connection = connect_for_work(model)
+        job = connection.client.generate(prompts or [], file=file, model=connection.model, name=name, **options)
+        _see_through(job, out, detach=detach, as_json=as_json)
+
+
+def finish(job: Job, out: Path, *, as_json: bool) -> None:
+    """Write what an ended job has; exit 3 where some items failed."""
+    job.download(out)
+    items = job.view.items
+    if as_json:
+        print_json(job.view)
+    note(f"{items.results} results, {items.failures} failures, {items.cancelled} cancelled -> {out}")
+    if job.view.state is JobState.failed:
+        note(f"the job failed: {job.view.state_reason}")
+    if items.failures:
+        first = next(job.failures())
+        note(f"first failure: {first.id}: {first.code}: {first.message}")
+        note(f"all of them: janus jobs failures {job.id}; try them again: janus jobs retry {job.id}")
+    if items.results < items.total or not items.total:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _see_through(job: Job, out: Path, *, detach: bool, as_json: bool) -> None:
+    if detach:
+        if as_json:
+            print_json(job.view)
+        note(f"submitted {job.id}; watch: janus jobs watch {job.id}; fetch: janus jobs results {job.id} --out {out}")
+        raise typer.Exit(OK)
+    note(f"submitted {job.id}; it goes on if this is interrupted (janus jobs watch {job.id})")
+    job.wait(progress=True)
+    finish(job, out, as_json=as_json)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the rest have their defaults in one place, in the domain."""
+    return {name: value for name, value in options.items() if value is not None}

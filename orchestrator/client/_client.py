@@ -1,0 +1,265 @@
+"""The client: submit, find, and administer."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import httpx
+
+from orchestrator.client._errors import BadSource, ClientError
+from orchestrator.client._http import Http, new_idempotency_key
+from orchestrator.client._job import Job
+from orchestrator.client._sources import SourceItem, read_image_sources, read_prompt_sources
+from orchestrator.client._transfers import URLS_AT_ONCE, Transfers, in_groups
+from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobState
+from orchestrator.schemas import (
+    CaptionJobCreate,
+    GenerateJobCreate,
+    JobInput,
+    JobPage,
+    JobView,
+    KeyCreate,
+    KeysView,
+    KeyView,
+    ModelsView,
+    ModelView,
+    NewKeyView,
+    Readiness,
+    TeamCreate,
+    TeamsView,
+    TeamView,
+    UploadUrlsCreate,
+    UploadView,
+    UrlsView,
+    WhoAmI,
+    WorkersView,
+    WorkerView,
+)
+
+MANIFEST = "manifest.jsonl"
+
+
+class Client:
+    """A server and a key.
+
+    Args:
+        url: the API's address; `JANUS_URL` where it is left out.
+        key: the team's key; `JANUS_API_KEY` where it is left out.
+        transport: an httpx transport, for proxies and tests.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout_seconds: float = 60,
+        max_retries: int = 4,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        url, key = url or os.environ.get("JANUS_URL"), key or os.environ.get("JANUS_API_KEY")
+        if not url:
+            raise ClientError("no server: set JANUS_URL (such as http://127.0.0.1:8080), or pass url=")
+        if not key:
+            raise ClientError("no key: set JANUS_API_KEY, or pass key=; an admin makes one with `janus keys create`")
+        self.url = url
+        self._http = Http(url, key, timeout_seconds=timeout_seconds, max_retries=max_retries, transport=transport)
+        self._transfers = Transfers()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+        self._transfers.close()
+
+    # --- Jobs -----------------------------------------------------------------------------------------------------
+
+    def caption(
+        self,
+        sources: str | Path | Iterable[str | Path],
+        *,
+        model: str | None = None,
+        name: str | None = None,
+        priority: int = 0,
+        shard_items: int | None = None,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Job:
+        """Caption images: files, folders, globs and `.jsonl` manifests.
+
+        Images are uploaded straight to the store. `options` are those of `CaptionOptions`: prompt, max_tokens,
+        temperature, top_p, top_k, seed. Raises BadSource where there is nothing to caption.
+        """
+        several = [sources] if isinstance(sources, str | Path) else list(sources)
+        checked, model = (
+            CaptionOptions(**options),
+            self._known_model(model),
+        )  # told before a million images are uploaded
+        request = CaptionJobCreate(
+            kind="caption",
+            name=name or f"caption {' '.join(str(source) for source in several)}"[:200],
+            model=model,
+            priority=priority,
+            shard_items=shard_items,
+            options=checked,
+            input=JobInput(upload=self._upload(read_image_sources(several)), manifest=MANIFEST),
+        )
+        return self._create(request, idempotency_key)
+
+    def generate(
+        self,
+        prompts: str | Iterable[str] = (),
+        *,
+        file: str | Path | None = None,
+        model: str | None = None,
+        name: str | None = None,
+        priority: int = 0,
+        shard_items: int | None = None,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Job:
+        """Generate images from prompts, or from a file with one a line (`.jsonl`: one object a line).
+
+        `options` are those of `GenerateOptions`: images, guidance, temperature, top_p, top_k, steps, seed.
+        """
+        several = [prompts] if isinstance(prompts, str) else prompts
+        checked, model = GenerateOptions(**options), self._known_model(model)
+        items = (SourceItem(line) for line in read_prompt_sources(several, file))
+        request = GenerateJobCreate(
+            kind="generate",
+            name=name or (f"generate {Path(file).name}" if file else "generate"),
+            model=model,
+            priority=priority,
+            shard_items=shard_items,
+            options=checked,
+            input=JobInput(upload=self._upload(items), manifest=MANIFEST),
+        )
+        return self._create(request, idempotency_key)
+
+    def attach(self, job_id: str) -> Job:
+        """A job by its id, from anywhere, at any time."""
+        return self._job(self._http.call(JobView, "GET", f"/v1/jobs/{job_id}"))
+
+    def jobs(self, *, state: JobState | str | None = None) -> Iterator[Job]:
+        """The team's jobs, newest first."""
+        cursor: str | None = None
+        while True:
+            page = self._http.call(JobPage, "GET", "/v1/jobs", params={"state": state, "cursor": cursor})
+            yield from (self._job(view) for view in page.jobs)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def _create(self, request: CaptionJobCreate | GenerateJobCreate, idempotency_key: str | None) -> Job:
+        body = request.model_dump(mode="json")
+        key = idempotency_key or new_idempotency_key()
+        return self._job(self._http.call(JobView, "POST", "/v1/jobs", body=body, idempotency_key=key))
+
+    def _job(self, view: JobView) -> Job:
+        return Job(self._http, self._transfers, view)
+
+    # --- Uploads --------------------------------------------------------------------------------------------------
+
+    def _upload(self, items: Iterable[SourceItem]) -> str:
+        """Send the items' files and a manifest that names them; the upload's id. Nothing is held in memory."""
+        upload = self._http.call(UploadView, "POST", "/v1/uploads", idempotency_key=new_idempotency_key()).id
+        with tempfile.TemporaryFile("w+b") as manifest:
+            self._transfers.map(
+                lambda group: self._put_files(upload, group),
+                in_groups(_write_manifest(items, manifest), URLS_AT_ONCE // 10),
+            )
+            if manifest.tell() == 0:
+                raise BadSource("there is nothing to submit: no image or prompt was found")
+            self._transfers.put_file(self._upload_urls(upload, [MANIFEST])[0], manifest)
+        return upload
+
+    def _put_files(self, upload: str, group: list[tuple[str, Path]]) -> None:
+        urls = self._upload_urls(upload, [name for name, _ in group])
+        for (_, path), url in zip(group, urls, strict=True):
+            if path.is_file():  # one that is missing becomes that item's failure, `image_missing`
+                self._transfers.put(url, path.read_bytes())
+
+    def _upload_urls(self, upload: str, names: list[str]) -> list[str]:
+        body = UploadUrlsCreate(names=names).model_dump()
+        key = new_idempotency_key()
+        return self._http.call(UrlsView, "POST", f"/v1/uploads/{upload}/urls", body=body, idempotency_key=key).urls
+
+    # --- Models, workers, teams, keys -----------------------------------------------------------------------------
+
+    def models(self) -> list[ModelView]:
+        return self._http.call(ModelsView, "GET", "/v1/models").models
+
+    def _known_model(self, name: str | None) -> str:
+        """The model asked for, or the one that is served. Raises ClientError where there is none, or a choice."""
+        models = self.models()
+        if name is not None:
+            if name not in {model.name for model in models}:
+                known = ", ".join(model.name for model in models) or "none yet"
+                raise ClientError(f"no worker has served {name!r}; known: {known}. `janus worker --model {name}` does.")
+            return name
+        served = [model.name for model in models if model.served]
+        if len(served) == 1:
+            return served[0]
+        if not served:
+            raise ClientError("no worker serves a model now; start one with `janus worker --model NAME`")
+        raise ClientError(f"several models are served; say which: {', '.join(served)}")
+
+    def workers(self) -> list[WorkerView]:
+        return self._http.call(WorkersView, "GET", "/v1/workers").workers
+
+    def whoami(self) -> WhoAmI:
+        return self._http.call(WhoAmI, "GET", "/v1/whoami")
+
+    def readiness(self) -> Readiness:
+        return self._http.call(Readiness, "GET", "/readyz")
+
+    def check_transfer(self) -> None:
+        """Send a few bytes to the store and read them back, by presigned URLs. Raises ClientError."""
+        upload = self._http.call(UploadView, "POST", "/v1/uploads", idempotency_key=new_idempotency_key()).id
+        sent = b"janus doctor"
+        self._transfers.put(self._upload_urls(upload, ["doctor.txt"])[0], sent)
+        url = self._http.call(UrlsView, "POST", f"/v1/uploads/{upload}/downloads",
+                              body=UploadUrlsCreate(names=["doctor.txt"]).model_dump()).urls[0]  # fmt: skip
+        if self._transfers.get(url) != sent:
+            raise ClientError("the store gave back other bytes than were sent")
+
+    def create_team(self, name: str) -> TeamView:
+        return self._http.call(TeamView, "POST", "/v1/teams", body=TeamCreate(name=name).model_dump())
+
+    def teams(self) -> list[TeamView]:
+        return self._http.call(TeamsView, "GET", "/v1/teams").teams
+
+    def create_key(self, request: KeyCreate) -> NewKeyView:
+        return self._http.call(NewKeyView, "POST", "/v1/keys", body=request.model_dump(mode="json"))
+
+    def keys(self, team: str | None = None) -> list[KeyView]:
+        return self._http.call(KeysView, "GET", "/v1/keys", params={"team": team}).keys
+
+    def revoke_key(self, key_id: str) -> None:
+        self._http.send("DELETE", f"/v1/keys/{key_id}")
+
+
+def _write_manifest(items: Iterable[SourceItem], manifest: IO[bytes]) -> Iterator[tuple[str, Path]]:
+    """Write each item's line; yield the objects that its images become, numbered so that any file name will do."""
+    number = 0
+    for item in items:
+        line = item.line
+        if item.files and isinstance(line, dict):
+            names = [f"images/{number + k:09d}{path.suffix.lower()}" for k, path in enumerate(item.files)]
+            number += len(names)
+            line = line | {"image": names[0] if len(names) == 1 else names}
+            yield from zip(names, item.files, strict=True)
+        text = line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
+        manifest.write(text.encode("utf-8", "replace") + b"\n")

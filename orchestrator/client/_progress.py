@@ -1,0 +1,92 @@
+"""How a job goes, on a terminal as a bar with rate and ETA, elsewhere as a plain line every few seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from orchestrator.schemas import JobView
+
+PLAIN_SECONDS = 5.0
+
+
+class ProgressBar:
+    """Shows on standard error, so that output can be piped."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._last_plain = 0.0
+        self._last_text = ""
+        if enabled and sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+            )
+            self._progress = Progress(*columns, console=Console(stderr=True))
+
+    def __enter__(self) -> Self:
+        if self._progress:
+            self._progress.start()
+            self._task = self._progress.add_task("", total=None, rate="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def show(self, view: JobView) -> None:
+        if not self._enabled:
+            return
+        if self._progress and self._task is not None:
+            self._progress.update(
+                self._task,
+                description=f"{view.id} {view.state}",
+                completed=view.items.finished,
+                total=view.items.total or None,
+                rate=describe_rate(view),
+            )
+            return
+        text = describe(view)
+        due = time.monotonic() - self._last_plain >= PLAIN_SECONDS
+        if text != self._last_text and (due or view.state.ended):
+            self._last_plain, self._last_text = time.monotonic(), text
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def describe(view: JobView) -> str:
+    """A job in a line."""
+    items = view.items
+    text = f"{view.id} {view.state}: {items.finished}/{items.total} items"
+    if items.failures:
+        text += f", {items.failures} failed"
+    rate = describe_rate(view)
+    return f"{text}, {rate}" if rate else text
+
+
+def describe_rate(view: JobView) -> str:
+    """Rate and ETA, or why there is none."""
+    if view.state.ended:
+        return f"{view.items_per_second:.1f} items/s" if view.items_per_second else ""
+    if view.items_per_second is None or view.eta_seconds is None:
+        return view.waiting_reason or ""
+    return f"{view.items_per_second:.1f} items/s, {format_seconds(view.eta_seconds)} left"
+
+
+def format_seconds(seconds: float) -> str:
+    """3725 -> 1h02m."""
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

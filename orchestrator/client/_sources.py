@@ -1,0 +1,99 @@
+"""What people have: files, folders, globs, manifests; as a stream of items with the files they need."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.client._errors import BadSource
+from orchestrator.domain.items import IMAGE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class SourceItem:
+    """A manifest line to be, and the local files that its image names stand for."""
+
+    line: dict[str, Any] | str  # text where the line is not a JSON object: the server makes it that item's failure
+    files: Sequence[Path] = field(default=())
+
+
+def read_image_sources(sources: Iterable[str | Path]) -> Iterator[SourceItem]:
+    """Items of files, folders, globs and `.jsonl` manifests, in a stable order.
+
+    Ids are names relative to the folder given, or the file's name. Raises BadSource.
+    """
+    for source in sources:
+        text = str(source)
+        path = Path(text)
+        if text.startswith("s3://") or path.suffix in (".csv", ".parquet", ".tar"):
+            raise BadSource(
+                f"{text}: this kind of source is not read yet; give images, folders, globs or a .jsonl manifest"
+            )
+        if path.is_dir():
+            yield from _folder(path)
+        elif path.suffix == ".jsonl" and path.is_file():
+            yield from _image_manifest(path)
+        elif path.is_file():
+            yield SourceItem({"id": path.name}, [path])
+        elif any(mark in text for mark in "*?["):
+            yield from _glob(text)
+        else:
+            raise BadSource(f"{text}: there is no such file or folder")
+
+
+def read_prompt_sources(prompts: Iterable[str], file: str | Path | None) -> Iterator[dict[str, Any] | str]:
+    """Items of prompts given, and of a file: a prompt a line, or in a `.jsonl` an object a line. Raises BadSource."""
+    for prompt in prompts:
+        yield {"prompt": prompt}
+    if file is None:
+        return
+    path = Path(file)
+    if not path.is_file():
+        raise BadSource(f"{path}: there is no such file")
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if line.strip():
+                yield _object_or_text(line) if path.suffix == ".jsonl" else {"prompt": line.strip()}
+
+
+def _folder(folder: Path) -> Iterator[SourceItem]:
+    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    for path in found:
+        yield SourceItem({"id": path.relative_to(folder).as_posix()}, [path])
+
+
+def _glob(pattern: str) -> Iterator[SourceItem]:
+    found = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+    if not found:
+        raise BadSource(f"{pattern}: nothing matches")
+    for path in found:
+        yield SourceItem({"id": Path(path).as_posix()}, [Path(path)])
+
+
+def _image_manifest(manifest: Path) -> Iterator[SourceItem]:
+    """Lines as they are; image names are relative to the manifest's folder."""
+    with manifest.open(encoding="utf-8", errors="replace") as lines:
+        for text in lines:
+            if not text.strip():
+                continue
+            line = _object_or_text(text)
+            names = line.get("image") if isinstance(line, dict) else None
+            names = names if isinstance(names, list) else [names]
+            if isinstance(line, dict) and names and all(isinstance(name, str) and name for name in names):
+                if "id" not in line and len(names) == 1:
+                    line["id"] = names[0]
+                yield SourceItem(line, [manifest.parent / name for name in names])
+            else:
+                yield SourceItem(line)
+
+
+def _object_or_text(line: str) -> dict[str, Any] | str:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return line.strip()
+    return value if isinstance(value, dict) else line.strip()

@@ -1,0 +1,105 @@
+"""Bytes to and from the store by presigned URL, many at once; the API never sees them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
+from typing import IO, TypeVar
+
+import httpx
+
+from orchestrator.client._errors import TransferFailed
+from orchestrator.client._retries import RETRY_STATUSES, TryAgain, with_retries
+
+URLS_AT_ONCE = 500
+T = TypeVar("T")
+
+
+class Transfers:
+    """A pool of connections to the store. It is never handed a key: the URLs carry their own signatures."""
+
+    def __init__(self, *, threads: int = 8, max_retries: int = 5, timeout_seconds: float = 120) -> None:
+        self._threads = threads
+        self._max_retries = max_retries
+        self._client = httpx.Client(
+            timeout=timeout_seconds, limits=httpx.Limits(max_connections=threads, max_keepalive_connections=threads)
+        )
+
+    def put(self, url: str, data: bytes) -> None:
+        self._send("PUT", url, lambda: data)
+
+    def put_file(self, url: str, file: IO[bytes]) -> None:
+        """Send a file from its beginning, a piece at a time."""
+        num_bytes = file.seek(0, io.SEEK_END)
+
+        def pieces() -> Iterator[bytes]:
+            file.seek(0)
+            while piece := file.read(2**20):
+                yield piece
+
+        self._send("PUT", url, pieces, {"Content-Length": str(num_bytes)})
+
+    def get(self, url: str) -> bytes:
+        return self._send("GET", url).content
+
+    def map(self, work: Callable[[T], object], inputs: Iterable[T]) -> None:
+        """Call `work` for each input in threads, a bounded number ahead; the first error is raised."""
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="transfer") as pool:
+            running: set[Future[object]] = set()
+            for value in inputs:
+                running.add(pool.submit(work, value))
+                if len(running) >= 4 * self._threads:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+            for future in running:
+                future.result()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        content: Callable[[], bytes | Iterator[bytes]] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        name = httpx.URL(url).path
+
+        def attempt() -> httpx.Response:
+            try:
+                response = self._client.request(method, url, content=content and content(), headers=headers)
+            except httpx.TransportError as error:
+                failed = TransferFailed(f"{method} {name}: the store did not answer: {error}")
+                raise TryAgain(failed) from error
+            if response.is_success:
+                return response
+            refused = TransferFailed(
+                f"{method} {name}: the store answered {response.status_code}: {response.text[:200]}"
+            )
+            if response.status_code in RETRY_STATUSES:
+                raise TryAgain(refused)
+            raise refused
+
+        return with_retries(attempt, max_retries=self._max_retries)
+
+
+def in_groups(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` values, the last one shorter."""
+    stream = iter(values)
+    while group := list(islice(stream, size)):
+        yield group
+
+
+def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
+    """A file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    with draft.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+    draft.replace(path)

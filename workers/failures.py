@@ -1,0 +1,41 @@
+"""Whose fault, and worth another attempt? The item's: a failure with a code. The world's: the shard goes back.
+
+WorkerError
+└── BadInput    this item cannot be served; it becomes a failure and the rest of the shard goes on
+"""
+
+from __future__ import annotations
+
+from psycopg import OperationalError as PsycopgOperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from orchestrator.artifacts.base import StoreUnavailable
+from orchestrator.domain.failures import FAILURE_CODES, Failure
+
+# Faults of the world: Postgres or the store is away or overloaded. No item is to blame.
+WORLD_FAULTS = (StoreUnavailable, OperationalError, InterfaceError, PoolTimeout, PsycopgOperationalError)
+
+
+class WorkerError(Exception):
+    """Base of the worker's own errors."""
+
+
+class BadInput(WorkerError):
+    """This item cannot be served."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        if code not in FAILURE_CODES:
+            raise ValueError(f"{code!r} is not a failure code")
+        self.code = code
+
+
+def failure_of(error: BaseException, *, place: str, attempt: int) -> Failure | None:
+    """The failure that an exception means for its item, or None where the item is not to blame."""
+    if isinstance(error, WORLD_FAULTS):
+        return None
+    if isinstance(error, BadInput):
+        return Failure(error.code, str(error), attempt)
+    message = f"{place}: the engine raised {type(error).__name__}: {error}"
+    return Failure("engine_error", message[:2000], attempt)

@@ -1,0 +1,76 @@
+"""An item's images: fetched and decoded within limits of bytes and pixels, so that bad input costs its own item.
+
+Decoding does what the reference does (`Image.open(...).convert("RGB")`): EXIF orientation is not applied, transparency
+is dropped, of an animation the first frame counts. One thing differs: 16-bit grey is scaled to 8 bits, where Pillow's
+own conversion would turn everything above 255 white.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from orchestrator.artifacts.base import ObjectMissing, ObjectStore
+from workers.failures import BadInput
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+def fetch_image(store: ObjectStore, key: str, *, place: str, max_bytes: int, max_pixels: int) -> Image.Image:
+    """The image at `key`, RGB.
+
+    Args:
+        place: how messages name the image, such as `items[17].image`.
+    Raises:
+        BadInput: missing, too large, or not a complete image of an accepted format.
+        StoreUnavailable: the store's fault; worth another attempt.
+    """
+    try:
+        data = store.get(key, max_bytes=max_bytes)
+    except ObjectMissing:
+        raise BadInput("image_missing", f"{place} was never uploaded; upload it and retry the item.") from None
+    if len(data) > max_bytes:
+        raise BadInput(
+            "image_too_large",
+            f"{place} has more than {max_bytes} bytes; this server accepts no more (JANUS_MAX_IMAGE_BYTES). Shrink it.",
+        )
+    return decode_image(data, place=place, max_pixels=max_pixels)
+
+
+def decode_image(data: bytes, *, place: str, max_pixels: int) -> Image.Image:
+    """Decode to RGB; width and height are checked before a single pixel is decoded. Raises BadInput."""
+    Image.MAX_IMAGE_PIXELS = None  # ours is the limit below, and it is an error rather than a warning
+    if not data:
+        raise BadInput("image_unreadable", f"{place} is empty (0 bytes).")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image, place, max_pixels)
+            image.load()
+            return _to_rgb(image)
+    except UnidentifiedImageError:
+        kinds = ", ".join(FORMATS)
+        raise BadInput("image_unreadable", f"{place} is not an image of an accepted format ({kinds}).") from None
+    except BadInput:
+        raise
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        raise BadInput("image_unreadable", f"{place} cannot be decoded: {error}. Is the file complete?") from error
+
+
+def _check_size(image: Image.Image, place: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BadInput(
+            "image_too_large",
+            f"{place} is {width} x {height} px ({width * height / 1e6:.0f} MP); this server accepts "
+            f"{max_pixels / 1e6:.0f} MP (JANUS_MAX_IMAGE_PIXELS). Resize it.",
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
