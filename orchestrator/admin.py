@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from importlib.resources import as_file, files
+from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
@@ -31,6 +33,18 @@ def migrate(settings: Settings, revision: str = "head") -> None:
     open_store(settings).ensure_bucket()
 
 
+def new_migration(settings: Settings, name: str) -> Path:
+    """Write a migration from the tables' difference to the database (developers, in a checkout); its path."""
+    folder = Path(__file__).resolve().parent.parent / "migrations"
+    known = sorted((folder / "versions").glob("2*.py"))
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    config.attributes["database_url"] = settings.database_url.get_secret_value()
+    command.revision(config, name.replace("_", " "), autogenerate=True, rev_id=f"{len(known) + 1:04d}")
+    draft = next(path for path in (folder / "versions").glob(f"{len(known) + 1:04d}_*.py"))
+    return draft.rename(draft.with_name(f"{datetime.now(UTC):%Y_%m_%d_%H%M}_{name}.py"))
+
+
 def ensure_key(settings: Settings, *, team: str, name: str, scopes: list[str]) -> str:
     """Make the team where it is missing, and a new key for it; the key's text."""
     sessions = session_factory(connect(settings.database_url.get_secret_value(), pool_size=1))
@@ -44,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     migrate_parser = commands.add_parser("migrate", help="bring the schema to head and make the bucket")
     migrate_parser.add_argument("--revision", default="head")
+    migration = commands.add_parser("new-migration", help="for developers: write a migration from the tables")
+    migration.add_argument("name", help="what it does, such as add_something")
     key = commands.add_parser("ensure-key", help="make a team where it is missing and print a new key for it")
     key.add_argument("--team", required=True)
     key.add_argument("--name", default="made by an operator")
@@ -57,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         settings = get_settings()
         if options.command == "migrate":
             migrate(settings, options.revision)
+        elif options.command == "new-migration":
+            print(new_migration(settings, options.name))  # noqa: T201
         else:
             scopes = [scope.strip() for scope in options.scopes.split(",")]
             print(ensure_key(settings, team=options.team, name=options.name, scopes=scopes))  # noqa: T201

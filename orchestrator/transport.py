@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from redis import Redis
 
 from orchestrator.settings import Settings
 
@@ -30,3 +33,13 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 25,
     }
+
+
+def redis_ping(settings: Settings) -> Callable[[], None]:
+    """A call that raises unless Redis answers."""
+    client = Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=5, socket_connect_timeout=5)
+
+    def ping() -> None:
+        client.ping()
+
+    return ping

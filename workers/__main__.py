@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 from celery.signals import worker_shutting_down
-from janus_core.errors import JanusCoreError
 
 from orchestrator.settings import Settings, SettingsError, get_settings
 from orchestrator.telemetry import configure_logging, get_logger
 from orchestrator.transport import queue_of
 from workers.app import create_app
+from workers.engine_host import JanusCoreError
 from workers.process import WorkerProcess
 from workers.tasks import register_tasks
 

@@ -10,9 +10,20 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from janus_core import Caption, CaptionRequest, GeneratedImage, GenerateRequest, Rejected
+from janus_core.errors import JanusCoreError
 from orchestrator.telemetry import get_logger
 
-__all__ = ["Caption", "CaptionRequest", "EngineHost", "GenerateRequest", "GeneratedImage", "Rejected", "Ticket", "load"]
+__all__ = [
+    "Caption",
+    "CaptionRequest",
+    "EngineHost",
+    "GenerateRequest",
+    "GeneratedImage",
+    "JanusCoreError",
+    "Rejected",
+    "Ticket",
+    "load",
+]
 
 Request: TypeAlias = CaptionRequest | GenerateRequest
 Answer: TypeAlias = Caption | GeneratedImage | Rejected

@@ -10,15 +10,15 @@ from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.artifacts import open_store
 from orchestrator.db.session import connect, session_factory
-from orchestrator.dispatch.broker import CeleryBroker
 from orchestrator.settings import Settings, SettingsError, get_settings
 from orchestrator.telemetry import configure_logging
+from orchestrator.transport import redis_ping
 
 
 def open_services(settings: Settings) -> Services:
     """Connections to Postgres, Redis and the store; none of them is used yet."""
     engine = connect(settings.database_url.get_secret_value(), pool_size=20)
-    return Services(settings, session_factory(engine), open_store(settings), CeleryBroker(settings).ping)
+    return Services(settings, session_factory(engine), open_store(settings), redis_ping(settings))
 
 
 def main() -> int:

@@ -62,10 +62,3 @@ class CeleryBroker:
             return int(self._redis.llen(queue_of(model)))
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis did not say how deep {queue_of(model)} is: {error}") from error
-
-    def ping(self) -> None:
-        """Raise unless Redis answers."""
-        try:
-            self._redis.ping()
-        except (RedisError, OSError) as error:
-            raise BrokerUnavailable(f"Redis did not answer: {error}") from error

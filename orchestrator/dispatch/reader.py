@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from orchestrator.artifacts.base import ObjectMissing, ObjectStore
 from orchestrator.db import jobs, shards
 from orchestrator.db.session import SessionFactory, try_lock
-from orchestrator.db.tables import JobRow
 from orchestrator.db.shards import failed_by_object
+from orchestrator.db.tables import JobRow
 from orchestrator.db.uploads import upload_prefix
 from orchestrator.domain.items import IMAGE_SUFFIXES, MAX_LINE_BYTES, Item, ItemReader
 from orchestrator.domain.jobs import JobKind, options_for, seed_of

@@ -1,0 +1,48 @@
+# Everything a person types. `make` alone says what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check up down bench full-size migration clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	@touch $(READY)
+
+demo: $(READY) ## set up, start the local stack, caption photographs and draw prompts into demo-output/
+	$(BIN)/python docs/demo.py
+
+check: $(READY) ## format, lint, types, import rules and unit tests; about a minute, offline
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) tests/unit tests/architecture
+
+test: $(READY) ## every test that needs no GPU, on real local servers
+	$(PYTEST) -m "not full_size"
+
+full-size: $(READY) ## build, load and run a random Janus-Pro-1B: 8 GB of disk, 6 GB of memory, some minutes
+	$(PYTEST) -m full_size -s
+
+up: $(READY) ## start the local stack with the models of last time
+	$(BIN)/janus up
+
+down: $(READY) ## stop the local stack; its data stays
+	$(BIN)/janus down
+
+bench: $(READY) ## measure items per second through the whole local system; writes benchmarks/
+	$(BIN)/python benchmarks/system.py
+
+migration: $(READY) ## a new migration from the tables: make migration name=add_something
+	$(BIN)/python -m orchestrator.admin new-migration "$(name)"
+
+clean: ## remove the virtual environment and caches; data of the local stack stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

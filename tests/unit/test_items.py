@@ -1,0 +1,77 @@
+"""Lines to items: a bad line costs its own item."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orchestrator.domain.items import Item, ItemReader, is_safe_name
+from orchestrator.domain.jobs import JobKind
+
+
+def read(kind: JobKind, *raw: object) -> list[Item]:
+    return list(ItemReader(kind, "uploads/t/u/").read(raw))
+
+
+def test_image_names_become_keys_below_the_upload() -> None:
+    item, several = read(JobKind.caption, {"image": "a/b.jpg"}, {"id": "x", "image": ["1.png", "2.png"], "seed": 7})
+    assert item == Item(0, "a/b.jpg", ("uploads/t/u/a/b.jpg",))
+    assert several == Item(1, "x", ("uploads/t/u/1.png", "uploads/t/u/2.png"), seed=7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "code", "says"),
+    [
+        (JobKind.caption, b"{not json", "item_invalid", "not JSON"),
+        (JobKind.caption, b"\xff\xfe", "item_invalid", "not JSON"),
+        (JobKind.caption, b"[1]", "item_invalid", "a list"),
+        (JobKind.caption, {"image": "../secret.jpg"}, "item_invalid", "relative name"),
+        (JobKind.caption, {"image": "/etc/passwd"}, "item_invalid", "relative name"),
+        (JobKind.caption, {"image": []}, "item_invalid", "`image`"),
+        (JobKind.caption, {"image": ["a.jpg", 3]}, "item_invalid", "`image`"),
+        (JobKind.caption, {"image": "a.jpg", "sed": 1}, "item_invalid", "'sed'"),
+        (JobKind.caption, {"image": "a.jpg", "seed": -1}, "item_invalid", "`seed`"),
+        (JobKind.caption, {"image": "a.jpg", "seed": True}, "item_invalid", "`seed`"),
+        (JobKind.caption, {"image": "a.jpg", "id": ""}, "item_invalid", "`id`"),
+        (JobKind.generate, {"prompt": "  "}, "prompt_empty", "empty"),
+        (JobKind.generate, {}, "prompt_empty", "empty"),
+        (JobKind.generate, {"prompt": "x" * 20_001}, "item_invalid", "20001"),
+    ],
+)
+def test_bad_line_becomes_its_items_failure(kind: JobKind, raw: object, code: str, says: str) -> None:
+    bad, good = read(kind, raw, {"image": "ok.jpg"} if kind is JobKind.caption else {"prompt": "ok"})
+    assert bad.failure is not None
+    assert (bad.index, bad.failure.code) == (0, code)
+    assert says in bad.failure.message
+    assert "items[0]" in bad.failure.message
+    assert good.failure is None
+
+
+def test_second_item_with_an_id_fails_and_the_first_does_not() -> None:
+    first, second, third = read(JobKind.caption, {"image": "a.jpg"}, {"image": "a.jpg"}, {"id": "b", "image": "a.jpg"})
+    assert first.failure is None
+    assert second.failure is not None
+    assert "used before" in second.failure.message
+    assert third.failure is None
+
+
+def test_item_survives_its_line() -> None:
+    for item in read(JobKind.generate, {"prompt": "eine rote Tür\n\u2028", "seed": 3}, b"nonsense"):
+        assert Item.from_line(item.as_line()) == item
+        assert "\n" not in item.as_line()
+
+
+def test_half_a_surrogate_pair_is_replaced() -> None:
+    (item,) = read(JobKind.generate, json.loads(r'{"prompt": "a \ud800 b"}'))
+    assert item.prompt == "a ? b"
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.jpg", "ä b#?%.png", "..a"])
+def test_safe_names(name: str) -> None:
+    assert is_safe_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", "../a", "a/../b", ".", "a\\b", "a\nb", "x" * 701])
+def test_unsafe_names(name: str) -> None:
+    assert not is_safe_name(name)
