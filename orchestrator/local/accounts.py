@@ -55,7 +55,9 @@ def reachable(package: Path, version: str) -> Path:
             for folder in package.parent.glob(f"{package.name}*"):  # the wheel's libraries lie beside it, in NAME.libs
                 if folder.name in (package.name, f"{package.name}.libs"):
                     shutil.copytree(folder, draft / folder.name, symlinks=True)
-            draft.chmod(0o755)
+            for path in (draft, *draft.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
             draft.rename(copy)
         except OSError as error:
             raise LocalError(

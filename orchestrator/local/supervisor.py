@@ -27,7 +27,7 @@ from orchestrator.local.program import Program
 from orchestrator.local.servers import Servers
 from orchestrator.local.state import ProcessState, StackState, Wanted
 
-ROUND_SECONDS = 0.1
+ROUND_SECONDS = 0.2
 WORKER_PATIENCE_SECONDS = 40.0  # a worker writes what it has and gives its shards back in up to 30 s
 PATIENCE_SECONDS = 10.0
 ONE_SHOT_SECONDS = 120.0
@@ -125,8 +125,9 @@ class Supervisor:
         return Program(self.home, name, words, self._environment(), patience_seconds=patience_seconds)
 
     def _environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if name != "JANUS_WORKER_ID"}  # one for each
         return {
-            **os.environ,
+            **inherited,
             **self.servers.environment(),
             "JANUS_HOME": str(self.home),
             "JANUS_API_HOST": LOOPBACK,

@@ -183,3 +183,20 @@ def test_a_worker_that_always_dies_ends_the_start_with_its_log(tmp_path: Path, m
     with pytest.raises(StackError, match="no such model"):
         start(home, ["a"])
     assert processes_of(home) == []
+
+
+def test_the_real_api_and_dispatcher_run_under_it_and_log_no_password(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    try:
+        info = up(home, timeout_seconds=60)
+        ask = {"url": f"{info.url}/v1/workers", "trust_env": False}
+        assert httpx.get(headers={"Authorization": f"Bearer {info.api_key}"}, **ask).json() == {"workers": []}
+        assert httpx.get(headers={"Authorization": f"Bearer {info.api_key}x"}, **ask).status_code == 401
+        time.sleep(0.5)
+        assert all(process.alive and process.restarts == 0 for process in status(home).processes)
+    finally:
+        assert down(home)
+    assert processes_of(home) == []
+    secrets = [*json.loads((home / "secrets.json").read_text()).values(), (home / "api_key").read_text().strip()]
+    logs = "".join(path.read_text(errors="replace") for path in (home / "logs").iterdir())
+    assert not [secret for secret in secrets if secret in logs]
