@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -30,7 +31,8 @@ def migrate(settings: Settings, revision: str = "head") -> None:
         config.set_main_option("script_location", str(folder))
         config.attributes["database_url"] = settings.database_url.get_secret_value()
         command.upgrade(config, revision)
-    open_store(settings).ensure_bucket()
+    with closing(open_store(settings)) as store:
+        store.ensure_bucket()
 
 
 def new_migration(settings: Settings, name: str) -> Path:
@@ -47,10 +49,13 @@ def new_migration(settings: Settings, name: str) -> Path:
 
 def ensure_key(settings: Settings, *, team: str, name: str, scopes: list[str]) -> str:
     """Make the team where it is missing, and a new key for it; the key's text."""
-    sessions = session_factory(connect(settings.database_url.get_secret_value(), pool_size=1))
-    with sessions.begin() as session:
-        row = teams.find_team(session, team) or teams.create_team(session, team)
-        return teams.create_key(session, row.id, name=name, scopes=scopes)[1].text
+    engine = connect(settings.database_url.get_secret_value(), pool_size=1)
+    try:
+        with session_factory(engine).begin() as session:
+            row = teams.find_team(session, team) or teams.create_team(session, team)
+            return teams.create_key(session, row.id, name=name, scopes=scopes)[1].text
+    finally:
+        engine.dispose()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -66,6 +66,7 @@ class S3Store:
 
     def lines(self, key: str, *, max_line_bytes: int) -> Iterator[bytes]:
         with _translated(key), self._open(key) as response:
+            response.auto_close = False  # else the last read closes it under the buffer's feet
             buffered = io.BufferedReader(response, 2**20)
             while line := buffered.readline(max_line_bytes + 1):
                 if not line.endswith(b"\n") and len(line) > max_line_bytes:
@@ -102,6 +103,10 @@ class S3Store:
                 raise StoreUnavailable(
                     f"there is no bucket {self._bucket!r}; run `python -m orchestrator.admin migrate`"
                 )
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._pool.clear()
 
     @contextmanager
     def _open(self, key: str) -> Iterator[Any]:

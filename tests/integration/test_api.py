@@ -1,0 +1,163 @@
+"""The HTTP edge: who may do what, and how it says no."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from orchestrator.client import Conflict, InvalidRequest, NotFound
+from orchestrator.db import workers
+from orchestrator.db.session import connect, session_factory
+from tests.system import System
+
+pytestmark = pytest.mark.services
+JOB = {"kind": "generate", "model": "m", "input": {"items": [{"prompt": "p"}]}}
+
+
+@pytest.fixture
+def system(environment: dict[str, str], tmp_path: Path) -> Iterator[System]:
+    """An API alone, that knows of a model `m`."""
+    started = System(environment, tmp_path, "m")
+    engine = connect(environment["JANUS_DATABASE_URL"])
+    with session_factory(engine).begin() as session:
+        workers.register_model(session, "m", family="janus-pro", revision="r")
+    engine.dispose()
+    started.run("api", "orchestrator.api")
+    started.wait_until(lambda: _answers(started), "the API answers")
+    yield started
+    started.stop()
+
+
+def _answers(system: System) -> bool:
+    try:
+        return httpx.get(f"{system.url}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+class Caller:
+    """Requests with a key, each over a connection of its own."""
+
+    def __init__(self, system: System, key: str | None) -> None:
+        self._url, self._headers = system.url, {"Authorization": f"Bearer {key}"} if key else {}
+
+    def request(self, method: str, path: str, headers: dict[str, str] | None = None, **values: Any) -> httpx.Response:
+        sent = self._headers | (headers or {})
+        return httpx.request(method, self._url + path, headers=sent, timeout=30, **values)
+
+    def get(self, path: str, **values: Any) -> httpx.Response:
+        return self.request("GET", path, **values)
+
+    def post(self, path: str, **values: Any) -> httpx.Response:
+        return self.request("POST", path, **values)
+
+
+def http(system: System, key: str | None) -> Caller:
+    return Caller(system, key)
+
+
+def test_api(system: System) -> None:
+    """One start of the API for many questions."""
+    _no_key_wrong_key_revoked_key(system)
+    _scopes(system)
+    _another_team(system)
+    _idempotency(system)
+    _refusals(system)
+    _pages(system)
+
+
+def _no_key_wrong_key_revoked_key(system: System) -> None:
+    for key in (None, "nonsense", system.make_key("x")[:-1] + "!"):
+        answer = http(system, key).get("/v1/jobs")
+        assert answer.status_code == 401
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    with system.client() as admin:
+        key = system.make_key("leavers")
+        assert http(system, key).get("/v1/jobs").status_code == 200
+        admin.revoke_key(http(system, key).get("/v1/whoami").json()["key_id"])
+        assert http(system, key).get("/v1/jobs").status_code == 401
+
+
+def _scopes(system: System) -> None:
+    reader, writer = system.make_key("readers", ["jobs:read"]), system.make_key("readers", ["jobs:write"])
+    assert http(system, reader).post("/v1/jobs", json=JOB).status_code == 403
+    assert http(system, writer).get("/v1/jobs").status_code == 403
+    for method, path in (("GET", "/v1/keys"), ("POST", "/v1/teams"), ("GET", "/v1/teams"), ("POST", "/v1/keys")):
+        assert http(system, reader).request(method, path, json={}).status_code == 403, path
+    assert "jobs:write" in http(system, reader).post("/v1/uploads").json()["detail"]
+
+
+def _another_team(system: System) -> None:
+    owner, stranger = http(system, system.make_key("owners")), http(system, system.make_key("strangers"))
+    job = owner.post("/v1/jobs", json=JOB).json()["id"]
+    upload = owner.post("/v1/uploads").json()["id"]
+    for verb in ("", "/results", "/failures", "/events"):
+        assert owner.get(f"/v1/jobs/{job}{verb}").status_code == 200
+        assert stranger.get(f"/v1/jobs/{job}{verb}").status_code == 404
+    for verb in ("cancel", "pause", "resume", "retry"):
+        assert stranger.post(f"/v1/jobs/{job}/{verb}").status_code == 404
+    names = {"names": ["results.jsonl"]}
+    assert stranger.post(f"/v1/jobs/{job}/downloads", json=names).status_code == 404
+    assert stranger.post(f"/v1/uploads/{upload}/urls", json=names).status_code == 404
+    assert stranger.post(f"/v1/uploads/{upload}/downloads", json=names).status_code == 404
+    assert stranger.post("/v1/jobs", json={**JOB, "input": {"upload": upload, "manifest": "m"}}).status_code == 404
+    assert stranger.get("/v1/jobs").json()["jobs"] == []
+    escape = {"names": ["../../jobs/x/results.jsonl"]}
+    assert owner.post(f"/v1/jobs/{job}/downloads", json=escape).status_code == 422
+    assert owner.post(f"/v1/uploads/{upload}/urls", json=escape).status_code == 422
+
+
+def _idempotency(system: System) -> None:
+    client = http(system, system.make_key("repeaters"))
+    headers = {"Idempotency-Key": "k1"}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.post("/v1/jobs", json=JOB, headers=headers), range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    other = client.post("/v1/jobs", json={**JOB, "priority": 3}, headers=headers)
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
+    assert client.post("/v1/jobs", json=JOB).json()["id"] != answers[0].json()["id"]
+
+
+def _refusals(system: System) -> None:
+    client = http(system, system.admin_key)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({**JOB, "model": "typo"}, "typo"),
+        ({**JOB, "kind": "draw"}, "kind"),
+        ({**JOB, "options": {"guidance": -1}}, "guidance"),
+        ({**JOB, "options": {"guidence": 5}}, "guidence"),
+        ({**JOB, "input": {}}, "items"),
+        ({**JOB, "input": {"items": []}}, "empty"),
+        ({**JOB, "colour": "red"}, "colour"),
+        ({**JOB, "input": {"items": [{}] * 10_001}}, "JANUS_MAX_INLINE_ITEMS"),
+    ]
+    for body, says in cases:
+        answer = client.post("/v1/jobs", json=body)
+        assert answer.status_code == 422, body
+        assert says in answer.json()["detail"]
+    assert client.get("/v1/jobs/job_nothing").status_code == 404
+    assert client.get("/nothing").json()["code"] == "not_found"
+    assert client.post("/v1/jobs", content=b"{").status_code == 422
+    assert client.post("/v1/jobs", content=b"x" * (8 * 2**20 + 1)).status_code == 413
+    assert client.get("/v1/jobs", params={"cursor": "nonsense"}).status_code == 422
+
+
+def _pages(system: System) -> None:
+    key = system.make_key("many")
+    ids = [http(system, key).post("/v1/jobs", json=JOB).json()["id"] for _ in range(55)]
+    with system.client(key) as client:
+        assert [job.id for job in client.jobs()] == ids[::-1]
+        job = client.attach(ids[0])
+        job.cancel()
+        with pytest.raises(Conflict):
+            job.retry_failures()
+        with pytest.raises(NotFound):
+            client.attach("job_x")
+        with pytest.raises(InvalidRequest):
+            job.urls(["../x"])

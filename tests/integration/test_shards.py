@@ -1,0 +1,262 @@
+"""Leases, fences and what becomes of shards, on a real Postgres."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from orchestrator.artifacts import S3Store
+from orchestrator.db import jobs, shards, teams
+from orchestrator.db.session import SessionFactory, database_now
+from orchestrator.db.shards import ItemFailure, LeaseLost
+from orchestrator.db.tables import ShardRow
+from orchestrator.dispatch.dispatcher import Dispatcher
+from orchestrator.dispatch.finisher import Finisher
+from orchestrator.dispatch.reader import Reader
+from orchestrator.dispatch.reaper import Reaper
+from orchestrator.dispatch.reconciler import Reconciler
+from orchestrator.domain.jobs import GenerateOptions, JobKind, JobState
+from orchestrator.domain.shards import Part, ShardState, finished_indexes, runs_of
+from tests.fakes import ListBroker
+
+pytestmark = pytest.mark.services
+
+
+class World:
+    """A job of `items` prompts in shards of four, and the duties around it."""
+
+    def __init__(self, sessions: SessionFactory, store: S3Store) -> None:
+        self.sessions, self.store, self.broker = sessions, store, ListBroker()
+        self.dispatcher = Dispatcher(sessions, self.broker, queue_depth=4)
+        self.reconciler = Reconciler(sessions, self.broker, republish_seconds=10)
+        self.reaper = Reaper(sessions, store, max_crashes=2)
+        self.finisher = Finisher(sessions, store)
+
+    def now(self, plus_seconds: float = 0):
+        with self.sessions() as session:
+            return database_now(session) + timedelta(seconds=plus_seconds)
+
+    def make_job(self, items: int = 8, team: str = "a", **values: object) -> str:
+        with self.sessions.begin() as session:
+            owner = teams.find_team(session, team) or teams.create_team(session, team)
+            prompts = {"items": [{"prompt": f"p{i}"} for i in range(items)]}
+            job, _ = jobs.create_job(
+                session, owner.id, name="t", kind=JobKind.generate, model="m", options=GenerateOptions(), input=prompts,
+                shard_items=4, **values,
+            )  # fmt: skip
+        Reader(self.sessions, self.store, max_item_line_bytes=2**16).run_once(self.now())
+        return job.id
+
+    def dispatch(self) -> list[shards.Message]:
+        self.broker.published.clear()
+        self.dispatcher.run_once(self.now())
+        return list(self.broker.published)
+
+    def lease(self, message: shards.Message, seconds: float = 60) -> ShardRow | None:
+        with self.sessions.begin() as session:
+            return shards.take_lease(session, message.shard_id, message.attempt, worker_id="w", lease_seconds=seconds)
+
+    def write(self, message: shards.Message, results: list[int], failures: list[int] = [], part: int = 0) -> None:  # noqa: B006
+        with self.sessions.begin() as session:
+            key = f"jobs/x/shards/{message.shard_id}/{message.attempt}-{part}.jsonl"
+            rows = [ItemFailure(i, str(i), "engine_error", "m", 1) for i in failures]
+            made = Part(key, "d", 1, runs_of(results), runs_of(failures))
+            shards.append_part(session, message.shard_id, message.attempt, made, rows)
+
+    def finish(self, message: shards.Message) -> None:
+        with self.sessions.begin() as session:
+            shards.finish_shard_if_leased(session, message.shard_id, message.attempt)
+
+    def shard(self, shard_id: int) -> ShardRow:
+        with self.sessions() as session:
+            return shards.get_shard(session, shard_id)
+
+    def state(self, job_id: str) -> str:
+        with self.sessions() as session:
+            return jobs.get_job(session, job_id).state
+
+
+@pytest.fixture
+def world(sessions: SessionFactory, store: S3Store) -> World:
+    return World(sessions, store)
+
+
+def test_message_names_an_attempt_that_one_worker_can_lease_once(world: World) -> None:
+    world.make_job()
+    first, second = world.dispatch()
+    assert (first.attempt, second.attempt) == (1, 1)
+    assert world.lease(first) is not None
+    assert world.lease(first) is None  # a repeated message
+
+
+def test_old_attempt_cannot_write_after_the_shard_was_leased_again(world: World) -> None:
+    world.make_job(items=4)
+    (old,) = world.dispatch()
+    world.lease(old, seconds=5)
+    world.write(old, [0, 1])
+    world.reaper.run_once(world.now(plus_seconds=6))
+    (new,) = world.dispatch()
+    assert (new.shard_id, new.attempt) == (old.shard_id, 2)
+    shard = world.lease(new)
+    assert shard is not None
+    assert finished_indexes(shards.parts_of(shard)) == {0, 1}  # the next attempt skips what is stored
+    for write in (lambda: world.write(old, [2], part=1), lambda: world.finish(old)):
+        with pytest.raises(LeaseLost):
+            write()
+    with world.sessions.begin() as session:
+        assert shards.renew_leases(session, [(old.shard_id, 1), (new.shard_id, 2)], lease_seconds=9) == {
+            (new.shard_id, 2)
+        }
+    world.write(new, [2], [3])
+    world.finish(new)
+    assert world.shard(new.shard_id).state == ShardState.done
+
+
+def test_part_that_is_appended_twice_counts_once(world: World) -> None:
+    world.make_job(items=4)
+    (message,) = world.dispatch()
+    world.lease(message)
+    world.write(message, [0, 1], [2])
+    world.write(message, [0, 1], [2])  # the answer to the first commit was lost
+    assert (world.shard(message.shard_id).num_results, world.shard(message.shard_id).num_failures) == (2, 1)
+
+
+def test_shard_is_not_done_while_an_item_has_neither_result_nor_failure(world: World) -> None:
+    world.make_job(items=4)
+    (message,) = world.dispatch()
+    world.lease(message)
+    world.write(message, [0, 1, 2])
+    with pytest.raises(IntegrityError, match="done_is_all"):
+        world.finish(message)
+
+
+def test_flushed_queue_is_filled_again(world: World) -> None:
+    world.make_job()
+    messages = world.dispatch()
+    world.broker.published.clear()  # FLUSHALL
+    assert world.reconciler.run_once(world.now(plus_seconds=5)) == 0  # it may only be slow
+    assert world.reconciler.run_once(world.now(plus_seconds=11)) == 2
+    assert world.broker.published == messages  # the same attempts: nothing was lost but time
+
+
+def test_full_queue_is_not_filled_again(world: World) -> None:
+    world.make_job()
+    world.dispatch()
+    assert world.reconciler.run_once(world.now(plus_seconds=11)) == 0
+
+
+def test_failed_publish_leaves_nothing_behind_but_a_later_one(world: World) -> None:
+    world.make_job(items=4)
+    world.broker.broken = True
+    with pytest.raises(ConnectionError):
+        world.dispatch()
+    world.broker.broken = False
+    world.reconciler.run_once(world.now(plus_seconds=11))
+    (message,) = world.broker.published
+    assert world.lease(message) is not None
+
+
+def test_teams_take_turns_and_what_is_in_flight_counts(world: World) -> None:
+    big, small = world.make_job(items=40, team="big"), world.make_job(items=4, team="small")
+    first_round = [world.shard(message.shard_id).job_id for message in world.dispatch()]
+    assert first_round.count(small) == 1  # of four places the small team gets its one
+    assert first_round.count(big) == 3
+
+
+def test_priority_and_pause(world: World) -> None:
+    low, high = world.make_job(items=16), world.make_job(items=16, priority=5)
+    assert {world.shard(message.shard_id).job_id for message in world.dispatch()} == {high}
+    with world.sessions.begin() as session:
+        jobs.pause(session, jobs.get_job(session, high))
+    for message in list(world.broker.published):
+        world.lease(message)
+    assert {world.shard(message.shard_id).job_id for message in world.dispatch()} == {low}
+
+
+def test_crashing_shard_is_halved_until_the_bad_item_is_alone(world: World) -> None:
+    """Every attempt that holds item 2 dies at once; all others finish."""
+    job_id = world.make_job(items=8)
+    for _ in range(40):
+        for message in world.dispatch():
+            shard = world.lease(message, seconds=1)
+            assert shard is not None
+            indexes = set(range(shard.first_index, shard.first_index + shard.num_items))
+            left = sorted(indexes - finished_indexes(shards.parts_of(shard)))
+            if 2 in left:
+                continue  # this worker is dead
+            world.write(message, left)
+            world.finish(message)
+        world.reaper.run_once(world.now(plus_seconds=2))
+        with world.sessions() as session:
+            if job_id in jobs.list_to_finish(session):
+                break
+    with world.sessions() as session:
+        (failure,) = jobs.list_failures(session, job_id, after_index=-1, limit=10)
+        counts = jobs.counts_of(session, [jobs.get_job(session, job_id)])[job_id]
+    assert (failure.index, failure.code) == (2, "worker_crashed")
+    assert (counts.results, counts.failures) == (7, 1)
+
+
+def test_progress_forgives_earlier_crashes(world: World) -> None:
+    world.make_job(items=4)
+    for index in range(4):
+        (message,) = world.dispatch()
+        assert world.lease(message, seconds=1) is not None
+        world.write(message, [index])
+        if index < 3:
+            world.reaper.run_once(world.now(plus_seconds=2))
+            assert world.shard(message.shard_id).crashes == 1
+    world.finish(message)
+
+
+def test_cancelled_job_keeps_what_is_finished(world: World) -> None:
+    job_id = world.make_job(items=12)
+    first, second, third = world.dispatch()
+    world.lease(first)
+    world.lease(second, seconds=1)
+    with world.sessions.begin() as session:
+        jobs.request_cancel(session, jobs.get_job(session, job_id))
+    assert world.lease(third) is None
+    with world.sessions() as session:
+        assert shards.find_stops(session, [(first.shard_id, 1)]) == {(first.shard_id, 1): "cancel"}
+    with world.sessions.begin() as session:
+        shards.cancel_shard_if_leased(session, first.shard_id, first.attempt)
+    assert world.finisher.run_once(world.now()) == 0  # a silent worker still holds the second
+    world.reaper.run_once(world.now(plus_seconds=2))
+    assert world.finisher.run_once(world.now()) == 1
+    assert world.state(job_id) == JobState.cancelled
+    with world.sessions() as session:
+        job = jobs.get_job(session, job_id)
+    assert (job.num_items, job.num_results, job.num_cancelled) == (12, 0, 12)
+
+
+def test_job_cancelled_before_its_input_was_read_ends(world: World) -> None:
+    with world.sessions.begin() as session:
+        team = teams.create_team(session, "early")
+        job, _ = jobs.create_job(
+            session, team.id, name="t", kind=JobKind.generate, model="m", options=GenerateOptions(),
+            input={"items": [{"prompt": "p"}]}, shard_items=4,
+        )  # fmt: skip
+        jobs.request_cancel(session, job)
+    Reader(world.sessions, world.store, max_item_line_bytes=100).run_once(world.now())
+    world.finisher.run_once(world.now())
+    assert world.state(job.id) == JobState.cancelled
+
+
+def test_empty_or_missing_input_fails_the_job_with_a_reason(world: World) -> None:
+    with world.sessions.begin() as session:
+        team = teams.create_team(session, "empty")
+        made = [
+            jobs.create_job(
+                session, team.id, name="t", kind=JobKind.caption, model="m", options=GenerateOptions(),
+                input={"upload": "upl_x", **more}, shard_items=4,
+            )[0].id
+            for more in ({}, {"manifest": "manifest.jsonl"})
+        ]  # fmt: skip
+    Reader(world.sessions, world.store, max_item_line_bytes=100).run_once(world.now())
+    with world.sessions() as session:
+        reasons = [jobs.get_job(session, job_id).state_reason for job_id in made]
+    assert "no items" in str(reasons[0])
+    assert "could not be read" in str(reasons[1])

@@ -1,0 +1,81 @@
+"""The calls that we make to an S3, against a real one; any store that passes will do."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from orchestrator.artifacts import S3Store
+from orchestrator.artifacts.base import ObjectMissing, StoreUnavailable
+
+pytestmark = pytest.mark.services
+
+
+def test_bytes_come_back(store: S3Store) -> None:
+    for key, data in (("a/b", b"x"), ("a/empty", b""), ("a/ä b#?%+.png", b"\x00\xff" * 1000)):
+        store.put(key, data)
+        assert store.get(key) == data
+    store.put("a/b", b"y")
+    assert store.get("a/b") == b"y"
+
+
+def test_limit_reads_one_byte_more_and_no_further(store: S3Store) -> None:
+    store.put("big", b"z" * 5000)
+    assert len(store.get("big", max_bytes=100)) == 101
+    assert len(store.get("big", max_bytes=5000)) == 5000
+
+
+def test_missing_object_is_told_apart_from_a_store_that_is_away(store: S3Store) -> None:
+    with pytest.raises(ObjectMissing, match="nothing/here"):
+        store.get("nothing/here")
+    with pytest.raises(ObjectMissing):
+        list(store.lines("nothing/here", max_line_bytes=10))
+    away = S3Store(
+        endpoint="http://127.0.0.1:9", public_endpoint="http://127.0.0.1:9", access_key="a", secret_key="b",
+        bucket="janus", region="us-east-1",
+    )  # fmt: skip
+    with pytest.raises(StoreUnavailable), closing(away):
+        away.get("x")
+
+
+def test_lines_are_a_stream_and_long_ones_are_cut(store: S3Store) -> None:
+    store.put("lines", b"one\r\n\n" + b"x" * 100 + b"\nlast")
+    assert list(store.lines("lines", max_line_bytes=10)) == [b"one", b"", b"x" * 11, b"last"]
+
+
+def test_listing_is_in_name_order_and_pages(store: S3Store) -> None:
+    names = [f"p/{number:04d}" for number in range(1100)]
+    for name in names:
+        store.put(name, b"1")
+    store.put("q/other", b"1")
+    assert [stored.key for stored in store.list("p/")] == names
+    assert list(store.list("nothing/")) == []
+
+
+def test_file_goes_up_as_a_stream(store: S3Store, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789" * 700_000)
+    store.put_file("file", path)
+    assert store.get("file") == path.read_bytes()
+
+
+def test_presigned_urls_work_without_a_key_and_only_for_their_object(store: S3Store) -> None:
+    put = store.presign_put("signed/ä b.txt", expires_seconds=60)
+    assert httpx.put(put, content=b"hello").status_code == 200
+    get = store.presign_get("signed/ä b.txt", expires_seconds=60, file_name="naïve.txt")
+    answer = httpx.get(get)
+    assert answer.content == b"hello"
+    assert "na%C3%AFve.txt" in answer.headers["content-disposition"]
+    assert httpx.get(get.split("?")[0]).status_code == 403
+    assert httpx.get(get.replace("signed/", "other/")).status_code == 403
+
+
+def test_presigned_url_names_the_public_host(store: S3Store, environment: dict[str, str]) -> None:
+    public = S3Store(
+        endpoint=environment["JANUS_S3_ENDPOINT"], public_endpoint="https://files.example.org", access_key="a",
+        secret_key="b", bucket="janus", region="us-east-1",
+    )  # fmt: skip
+    assert public.presign_get("x", expires_seconds=60).startswith("https://files.example.org/janus/x?")

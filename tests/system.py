@@ -1,0 +1,147 @@
+"""The whole system as processes on real servers, to be used and to be hurt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from orchestrator.admin import ensure_key, migrate
+from orchestrator.client import Client, ClientError
+from orchestrator.settings import Settings
+
+# Short times, so that a killed worker costs a test seconds rather than a minute.
+FAST = {
+    "JANUS_LEASE_SECONDS": "4",
+    "JANUS_HEARTBEAT_SECONDS": "1",
+    "JANUS_CONTROL_SECONDS": "0.3",
+    "JANUS_FLUSH_SECONDS": "0.5",
+    "JANUS_LOOP_SECONDS": "0.1",
+    "JANUS_REPUBLISH_SECONDS": "2",
+    "JANUS_RETRY_DELAY_SECONDS": "0.5",
+    "JANUS_STUCK_SECONDS": "20",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+class System:
+    """API, dispatcher and workers as child processes.
+
+    Args:
+        environment: where the servers are.
+        models: as in JANUS_WORKER_MODELS.
+    """
+
+    def __init__(self, environment: dict[str, str], logs: Path, models: str, **settings: str) -> None:
+        self.port = _free_port()
+        self.environment = (
+            {name: value for name, value in os.environ.items() if not name.startswith("JANUS_")}
+            | FAST
+            | environment
+            | {"JANUS_API_PORT": str(self.port), "JANUS_WORKER_MODELS": models, "JANUS_HOME": str(logs)}
+            | settings
+        )
+        self.settings = settings_of(self.environment)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._logs = logs
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        migrate(self.settings)
+        self.admin_key = self.make_key("operators", ["admin", "jobs:read", "jobs:write"])
+
+    def start(self, workers: int = 1) -> None:
+        """Start everything and wait until it serves."""
+        self.run("api", "orchestrator.api")
+        self.run("dispatcher", "orchestrator.dispatch")
+        for number in range(workers):
+            self.start_worker(f"worker-{number}")
+        self.wait_for_workers(workers)
+
+    def start_worker(self, name: str) -> None:
+        self.run(name, "workers", JANUS_WORKER_ID=f"{name}-{time.time_ns()}")
+
+    def run(self, name: str, module: str, **variables: str) -> None:
+        with (self._logs / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", module], env=self.environment | variables, stdout=log, stderr=log
+            )
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Kill one process and wait for its end."""
+        self.processes[name].send_signal(number)
+        self.processes.pop(name).wait(60)
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def wait_for_workers(self, count: int, timeout_seconds: float = 60) -> None:
+        with self.client() as client:
+            self.wait_until(lambda: _alive(client) >= count, f"{count} workers serve", timeout_seconds)
+
+    def wait_until(self, holds: Any, what: str, timeout_seconds: float = 30) -> None:
+        """Ask again and again; fail with the ends of the logs."""
+        give_up_at = time.monotonic() + timeout_seconds
+        while not holds():
+            if time.monotonic() > give_up_at:
+                raise AssertionError(f"not within {timeout_seconds} s: {what}\n{self.log_ends()}")
+            time.sleep(0.05)
+
+    def log_ends(self) -> str:
+        return "\n".join(f"--- {path.name}\n{path.read_text()[-1500:]}" for path in sorted(self._logs.glob("*.log")))
+
+    def client(self, key: str | None = None) -> Client:
+        return Client(self.url, key or self.admin_key, max_retries=6)
+
+    def make_key(self, team: str, scopes: Sequence[str] = ("jobs:read", "jobs:write")) -> str:
+        return ensure_key(self.settings, team=team, name="test", scopes=list(scopes))
+
+    def janus(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """The command line, as a person of the operators' team would use it."""
+        environment = self.environment | {"JANUS_URL": self.url, "JANUS_API_KEY": self.admin_key} | variables
+        command = [sys.executable, "-c", "from orchestrator.cli.main import app; app()", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+@contextmanager
+def running_system(
+    environment: dict[str, str], logs: Path, models: str, *, workers: int, **settings: str
+) -> Iterator[System]:
+    logs.mkdir(parents=True, exist_ok=True)
+    system = System(environment, logs, models, **settings)
+    try:
+        system.start(workers)
+        yield system
+    finally:
+        system.stop()
+
+
+def settings_of(environment: dict[str, str]) -> Settings:
+    """Settings from a dictionary instead of this process's environment."""
+    prefix = "JANUS_"
+    return Settings(**{k.removeprefix(prefix).lower(): v for k, v in environment.items() if k.startswith(prefix)})
+
+
+def _alive(client: Client) -> int:
+    try:
+        return sum(worker.alive for worker in client.workers())
+    except ClientError:
+        return 0
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
