@@ -1,0 +1,119 @@
+"""A model to a checkpoint folder, in either layout, one tensor at a time.
+
+The Hugging Face layout is what transformers' JanusForConditionalGeneration.from_pretrained reads. Its config says
+`tie_word_embeddings: false`: transformers assumes true, and would let the embedding stand for the text head.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from janus_core.checkpoints.keymaps import Piece, pieces, unused_official
+from janus_core.checkpoints.weights import Source, WeightFormat, write_weights
+from janus_core.configs import JanusConfig, Layout, to_hf, to_official
+from janus_core.models.janus import Janus
+from janus_core.processing.images import ImageSettings, read_image_settings
+from janus_core.processing.tokenizer import Tokenizer
+
+MAX_SHARD_BYTES = 5_000_000_000
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def save_checkpoint(
+    model: Janus,
+    folder: Path,
+    *,
+    processing_from: Path,
+    layout: Layout = "hf",
+    weights: WeightFormat = "safetensors",
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write a whole checkpoint.
+
+    Args:
+        processing_from: the checkpoint folder whose tokenizer and image settings go with the weights.
+        max_shard_bytes: a larger checkpoint is written as several files with an index.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _TOKENIZER_FILES:
+        if (processing_from / name).is_file() and processing_from.resolve() != folder.resolve():
+            shutil.copyfile(processing_from / name, folder / name)
+    parameters = dict(model.named_parameters())
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    write_description(folder, model.config, read_image_settings(processing_from), layout, model.dtype)
+    write_parameters(
+        folder, model.config, shapes, parameters.__getitem__, layout, model.dtype, weights, max_shard_bytes
+    )
+
+
+def write_description(
+    folder: Path, config: JanusConfig, images: ImageSettings, layout: Layout, dtype: torch.dtype
+) -> None:
+    """Write config.json and the processor's files; `folder` already holds the tokenizer."""
+    tokenizer = Tokenizer.from_folder(folder)
+    dtype_name = str(dtype).removeprefix("torch.")
+    pixels: dict[str, Any] = {
+        "min_size": images.min_size,
+        "image_mean": list(images.mean),
+        "image_std": list(images.std),
+        "rescale_factor": images.rescale_factor,
+        "do_normalize": images.normalize,
+    }
+    if layout == "official":
+        _write_json(folder / "config.json", to_official(config, dtype_name))
+        _write_json(folder / "preprocessor_config.json", {"image_size": images.image_size, **pixels})
+        processor = {"add_special_token": False, "ignore_id": -100, "image_tag": "<image_placeholder>"}
+        processor |= {"mask_prompt": True, "num_image_tokens": config.siglip.num_patches, "sft_format": "deepseek"}
+        _write_json(folder / "processor_config.json", {**processor, "processor_class": "VLChatProcessor"})
+        return
+    _write_json(folder / "config.json", to_hf(config, dtype_name, tokenizer.image_id))
+    size = {"height": images.image_size, "width": images.image_size}
+    kind = {"image_processor_type": "JanusImageProcessor", "processor_class": "JanusProcessor"}
+    _write_json(folder / "preprocessor_config.json", {**kind, "size": size, "do_rescale": True, **pixels})
+    _write_json(
+        folder / "generation_config.json",
+        {
+            "bos_token_id": tokenizer.bos_id,
+            "eos_token_id": tokenizer.eos_id,
+            "pad_token_id": tokenizer.pad_id,
+            "guidance_scale": 5,
+            "generation_kwargs": {"boi_token_id": tokenizer.image_start_id},
+        },
+    )
+
+
+def write_parameters(
+    folder: Path,
+    config: JanusConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    get: Callable[[str], Tensor],
+    layout: Layout,
+    dtype: torch.dtype,
+    weights: WeightFormat,
+    max_shard_bytes: int,
+) -> None:
+    """Write the parameters that `get` returns by our names, cut and named as the layout has them."""
+    cut = pieces(config, shapes, layout)
+    sources = [Source(piece.name, piece.shape, dtype, partial(_cut, get, piece, dtype)) for piece in cut]
+    if layout == "official":
+        unused = unused_official(config).items()
+        sources += [Source(name, shape, dtype, partial(torch.zeros, shape, dtype=dtype)) for name, shape in unused]
+    write_weights(folder, sources, weights, max_shard_bytes)
+
+
+def _cut(get: Callable[[str], Tensor], piece: Piece, dtype: torch.dtype) -> Tensor:
+    """Its own memory, so that a pickle holds these rows and not the whole parameter once more."""
+    rows = get(piece.target).detach()[piece.first_row : piece.first_row + piece.num_rows]
+    return rows.reshape(piece.shape).to(device="cpu", dtype=dtype, copy=True)
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,239 @@
+"""One model on one device: requests in, results in the same order out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL.Image import Image
+
+from janus_core.checkpoints.load import load_model
+from janus_core.engine.cache import bytes_per_token
+from janus_core.engine.caption import Captioner, CaptionRow
+from janus_core.engine.generate_tokens import ImageDrawer, ImageRow
+from janus_core.engine.requests import Caption, CaptionRequest, GeneratedImage, GenerateRequest, Rejected, find_fault
+from janus_core.engine.sampling import Sampling
+from janus_core.errors import DeviceUnavailable
+from janus_core.models.janus import Janus
+from janus_core.processing import chat
+from janus_core.processing.images import ImageSettings, prepare, read_image_settings, to_images
+from janus_core.processing.tokenizer import Tokenizer
+from janus_core.registry import find_published, resolve, revision_of
+
+DECODE_IMAGES = 4
+"""Images per VQ decode: one full-resolution activation is 36 MiB an image in bf16, and several are alive."""
+
+IsCancelled = Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """image_size in pixels, of what is read and drawn; max_positions in tokens, prompt and answer together."""
+
+    name: str
+    family: str
+    revision: str
+    device: str
+    dtype: str
+    image_size: int
+    max_positions: int
+    parameters: int
+
+
+def load_engine(
+    name_or_path: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    roles: Literal["auto", "plain", "bracketed"] = "auto",
+    name: str | None = None,
+    max_rows: int | None = None,
+) -> Engine:
+    """Load a checkpoint folder, or a pulled model by its name.
+
+    Args:
+        device: "auto" is the first of cuda, mps and cpu that is there.
+        dtype: "float32" or "bfloat16"; "auto" is bfloat16 on an accelerator and the checkpoint's own on the CPU.
+        roles: how prompts name the speakers; "auto" asks the registry, then whether the tokenizer knows <|User|>.
+        name: for `info`; the registered or the folder's name unless given.
+        max_rows: most rows in one forward pass (a guided image is two); 16 on the CPU and 64 elsewhere unless given.
+    Raises:
+        UnknownModel, DeviceUnavailable, and the kinds of CheckpointError.
+    """
+    folder = resolve(name_or_path)
+    chosen = _choose_device(device)
+    published = find_published(str(name_or_path), folder)
+    tokenizer = Tokenizer.from_folder(folder)
+    images = read_image_settings(folder)
+    if roles == "auto":
+        bracketed = tokenizer.knows(chat.BRACKETED.user)
+        roles = published.roles if published else "bracketed" if bracketed else "plain"
+    model = load_model(folder, chosen, _choose_dtype(dtype, chosen))
+    info = EngineInfo(
+        name=name or (published.name if published else folder.resolve().name),
+        family=published.family if published else "janus-pro" if roles == "bracketed" else "janus",
+        revision=revision_of(folder),
+        device=str(chosen),
+        dtype=str(model.dtype).removeprefix("torch."),
+        image_size=model.config.siglip.image_size,
+        max_positions=model.config.max_positions,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+    rows = max_rows or (16 if chosen.type == "cpu" else 64)
+    return Engine(model, tokenizer, images, chat.ROLES[roles], info, rows)
+
+
+def _choose_device(device: str) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceUnavailable(f"device {device!r} cannot be used here: {error}") from error
+
+
+def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
+    if dtype == "auto":
+        return None if device.type == "cpu" else torch.bfloat16
+    if dtype not in ("float32", "bfloat16"):
+        raise DeviceUnavailable(f"dtype {dtype!r} is not served; use 'float32' or 'bfloat16' (float16 overflows)")
+    return torch.float32 if dtype == "float32" else torch.bfloat16
+
+
+class Engine:
+    """Owns the model. One thread at a time; a result depends on its request alone, not on the others of its call."""
+
+    def __init__(
+        self,
+        model: Janus,
+        tokenizer: Tokenizer,
+        images: ImageSettings,
+        roles: chat.Roles,
+        info: EngineInfo,
+        max_rows: int,
+    ) -> None:
+        self.model, self.tokenizer, self.images, self.roles, self.info = model, tokenizer, images, roles, info
+        self._max_rows = max_rows
+
+    def caption(
+        self, requests: Sequence[CaptionRequest], *, is_cancelled: IsCancelled | None = None
+    ) -> list[Caption | Rejected]:
+        """Answer every request, in order. `is_cancelled(i)` is asked for request i between steps."""
+        prepared = [self._prepare_caption(index, request) for index, request in enumerate(requests)]
+        rows = [row for row in prepared if isinstance(row, CaptionRow)]
+        if rows:
+            self._run_captions(rows, is_cancelled or _never)
+        return [row if isinstance(row, Rejected) else self._finish_caption(row) for row in prepared]
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], *, is_cancelled: IsCancelled | None = None
+    ) -> list[GeneratedImage | Rejected]:
+        """Draw every request, in order. `is_cancelled(i)` is asked for request i between steps."""
+        prepared = [self._prepare_image(index, request) for index, request in enumerate(requests)]
+        rows = [row for row in prepared if isinstance(row, ImageRow)]
+        self._run_images(rows, is_cancelled or _never)
+        pictures = self._decode([row for row in rows if row.codes is not None])
+        return [row if isinstance(row, Rejected) else pictures.get(row.index, _CANCELLED) for row in prepared]
+
+    def _prepare_caption(self, index: int, request: CaptionRequest) -> CaptionRow | Rejected:
+        fault = find_fault(request)
+        if fault is not None:
+            return fault
+        pictures = [request.image] if isinstance(request.image, Image) else list(request.image)
+        marks = request.prompt.count(chat.IMAGE) or 1
+        if len(pictures) != marks:
+            return Rejected(
+                "image_count_mismatch",
+                f"The prompt has room for {marks} images and came with {len(pictures)}. "
+                f"Write {chat.IMAGE} once for every image.",
+            )
+        ids = self.tokenizer.encode(chat.caption_prompt(request.prompt, self.roles))
+        ids = self.tokenizer.expand_images(ids, self.model.config.siglip.num_patches)
+        room = self.info.max_positions - len(ids) + 1
+        if room < 1:
+            return self._too_long(len(ids), self.info.max_positions)
+        try:
+            pixels = [torch.from_numpy(prepare(picture, self.images)) for picture in pictures]
+        except (OSError, ValueError, SyntaxError, EOFError, AttributeError) as error:
+            return Rejected("image_unreadable", f"The image cannot be decoded ({error}). Save it anew and try again.")
+        return CaptionRow(index, ids, torch.stack(pixels), min(request.max_new_tokens, room), _sampling(request))
+
+    def _prepare_image(self, index: int, request: GenerateRequest) -> ImageRow | Rejected:
+        fault = find_fault(request)
+        if fault is not None:
+            return fault
+        if chat.IMAGE in request.prompt:
+            return Rejected("prompt_has_image_mark", f"Images are drawn from words alone. Take {chat.IMAGE} out.")
+        ids = self.tokenizer.encode(chat.image_prompt(request.prompt, self.roles))
+        longest = self.info.max_positions - self.model.config.num_codes_per_image + 1
+        if len(ids) > longest:
+            return self._too_long(len(ids), longest)
+        return ImageRow(index, ids, float(request.guidance), _sampling(request))
+
+    @staticmethod
+    def _too_long(num_tokens: int, longest: int) -> Rejected:
+        return Rejected("prompt_too_long", f"The prompt is {num_tokens} tokens long and {longest} fit. Shorten it.")
+
+    def _run_captions(self, rows: Sequence[CaptionRow], is_cancelled: IsCancelled) -> None:
+        longest = max(row.num_positions for row in rows)
+        captioner = Captioner(
+            self.model,
+            image_id=self.tokenizer.image_id,
+            eos_id=self.tokenizer.eos_id,
+            num_rows=self._num_rows(longest),
+            is_cancelled=is_cancelled,
+        )
+        captioner.run(rows)
+
+    def _run_images(self, rows: Sequence[ImageRow], is_cancelled: IsCancelled) -> None:
+        drawer = ImageDrawer(self.model, pad_id=self.tokenizer.pad_id, is_cancelled=is_cancelled)
+        waiting = list(rows)
+        while waiting:
+            longest = max(len(row.ids) for row in waiting) + self.model.config.num_codes_per_image
+            count = max(1, self._num_rows(longest) // 2)
+            drawer.run(waiting[:count])
+            del waiting[:count]
+
+    def _num_rows(self, num_positions: int) -> int:
+        """Rows of this many positions whose cache fits half of the free memory, and no more than `max_rows`."""
+        row_bytes = num_positions * bytes_per_token(self.model.config.llama, self.model.dtype)
+        return max(1, min(self._max_rows, _free_bytes(self.model.device) // 2 // row_bytes))
+
+    def _finish_caption(self, row: CaptionRow) -> Caption | Rejected:
+        if row.finish_reason is None:
+            return _CANCELLED
+        return Caption(self.tokenizer.decode(row.tokens), tuple(row.tokens), row.finish_reason)
+
+    @torch.inference_mode()
+    def _decode(self, rows: Sequence[ImageRow]) -> dict[int, GeneratedImage]:
+        """Pictures by request index, a few at a time."""
+        pictures: dict[int, GeneratedImage] = {}
+        for first in range(0, len(rows), DECODE_IMAGES):
+            chunk = rows[first : first + DECODE_IMAGES]
+            codes_BN = torch.stack([row.codes for row in chunk if row.codes is not None])
+            images = to_images(self.model.decode_codes(codes_BN))
+            for row, image, codes in zip(chunk, images, codes_BN.tolist(), strict=True):
+                pictures[row.index] = GeneratedImage(image, tuple(codes))
+        return pictures
+
+
+_CANCELLED = Rejected("cancelled", "The request was cancelled before it was done.")
+
+
+def _never(_: int) -> bool:
+    return False
+
+
+def _sampling(request: CaptionRequest | GenerateRequest) -> Sampling:
+    return Sampling(float(request.temperature), float(request.top_p), request.top_k, request.seed)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,114 @@
+"""What goes into the engine and what comes out; plain values, no torch.
+
+Codes of `Rejected`: option_invalid, prompt_empty, prompt_too_long, prompt_has_image_mark, image_count_mismatch,
+image_unreadable, noise_unsupported, cancelled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_GUIDANCE = 100.0
+
+
+@dataclass(frozen=True)
+class CaptionRequest:
+    """A question about one or several images.
+
+    prompt: with as many `<image_placeholder>` marks as images, or none for a single image, which then stands in front.
+    max_new_tokens: ends the answer; so does the model's context of 4096 tokens, whichever comes first.
+    temperature: 0 is greedy. top_k: 0 is off; top_p: 1 is off.
+    seed: of this request's own random stream.
+    """
+
+    image: Image | Sequence[Image]
+    prompt: str
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """An image to be drawn.
+
+    guidance: how far to move from the unconditional answer towards the prompt's; 1 skips the unconditional half.
+    steps, noise: JanusFlow's; Janus and Janus-Pro ignore `steps` and reject `noise`.
+    """
+
+    prompt: str
+    seed: int = 0
+    guidance: float = 5.0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    steps: int | None = None
+    noise: Any = None
+
+
+@dataclass(frozen=True)
+class Caption:
+    """token_ids: without the end-of-sentence. finish_reason: "stop" at the end-of-sentence, else "length"."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class GeneratedImage:
+    """codes: the image tokens, row by row."""
+
+    image: Image
+    codes: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What could not be served: `code` for programs, `message` for people, saying what to do."""
+
+    code: str
+    message: str
+
+
+def find_fault(request: CaptionRequest | GenerateRequest) -> Rejected | None:
+    """Whatever can be said against a request without looking at its image or the model."""
+    if not isinstance(request.prompt, str) or not request.prompt.strip():
+        return Rejected("prompt_empty", "The prompt is empty. Say what to do with the image, or what to draw.")
+    if not (_is_number(request.temperature) and 0 <= request.temperature <= 100):
+        return _bad("temperature", request.temperature, "a number from 0 (greedy) to 100")
+    if not (_is_number(request.top_p) and 0 < request.top_p <= 1):
+        return _bad("top_p", request.top_p, "above 0 and at most 1 (off)")
+    if not (_is_whole(request.top_k) and request.top_k >= 0):
+        return _bad("top_k", request.top_k, "a whole number, 0 (off) or more")
+    if not (_is_whole(request.seed) and 0 <= request.seed < 2**63):
+        return _bad("seed", request.seed, "a whole number from 0 to 2**63 - 1")
+    if isinstance(request, CaptionRequest):
+        if not (_is_whole(request.max_new_tokens) and request.max_new_tokens >= 1):
+            return _bad("max_new_tokens", request.max_new_tokens, "a whole number, 1 or more")
+        return None
+    if not (_is_number(request.guidance) and 0 <= request.guidance <= MAX_GUIDANCE):
+        return _bad("guidance", request.guidance, f"a number from 0 to {MAX_GUIDANCE:g}; 5 is usual")
+    if request.noise is not None:
+        return Rejected("noise_unsupported", "`noise` is for JanusFlow. Leave it out; `seed` fixes this model's image.")
+    return None
+
+
+def _bad(name: str, value: object, wanted: str) -> Rejected:
+    return Rejected("option_invalid", f"{name} is {value!r}; it must be {wanted}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,83 @@
+"""Errors of the models.
+
+JanusCoreError
+├── UnknownModel            neither a checkpoint folder nor a registered, pulled model
+├── DeviceUnavailable       the device or dtype asked for cannot be used here
+├── CheckpointError         the folder cannot be loaded
+│   ├── ConfigInvalid       config.json is missing, broken, or of a model we do not build
+│   ├── WeightsNotFound     no weight file, or an index that names absent files
+│   ├── KeysMismatch        tensors missing, unexpected or of another shape; each is named
+│   ├── TokenizerInvalid    tokenizer.json is missing or lacks a special token
+│   └── LockMismatch        files differ from janus.lock.json; each is named
+└── TokenCountMismatch      image tokens do not fill their grid
+
+A request that cannot be served is no error: it comes back as `Rejected` in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_SHOWN = 20
+
+
+class JanusCoreError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class UnknownModel(JanusCoreError):
+    """Neither a checkpoint folder nor the name of a model that was pulled."""
+
+
+class DeviceUnavailable(JanusCoreError):
+    """The device or dtype asked for cannot be used here."""
+
+
+class CheckpointError(JanusCoreError):
+    """The checkpoint folder cannot be loaded."""
+
+
+class ConfigInvalid(CheckpointError):
+    """config.json is missing, broken, or describes a model that is not built here."""
+
+
+class WeightsNotFound(CheckpointError):
+    """No weight file, or an index that names files which are not there."""
+
+
+class KeysMismatch(CheckpointError):
+    """The tensors of a checkpoint are not those of its config.
+
+    Fields: `missing`, `unexpected` and `misshaped`, complete; the message shows the first of each.
+    """
+
+    def __init__(self, where: str, missing: Sequence[str], unexpected: Sequence[str], misshaped: Sequence[str]) -> None:
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+        self.misshaped = tuple(misshaped)
+        parts = [
+            f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{' …' if len(names) > _SHOWN else ''}"
+            for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshaped))
+            if names
+        ]
+        super().__init__(f"{where}: the tensors do not fit the config. " + "; ".join(parts))
+
+
+class TokenizerInvalid(CheckpointError):
+    """tokenizer.json is missing or lacks a special token."""
+
+
+class LockMismatch(CheckpointError):
+    """Files differ from janus.lock.json. Fields: `missing` and `differing`, by name."""
+
+    def __init__(self, where: str, missing: Sequence[str], differing: Sequence[str]) -> None:
+        self.missing = tuple(missing)
+        self.differing = tuple(differing)
+        parts = [
+            f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("differing", differing)) if names
+        ]
+        super().__init__(f"{where} is not what janus.lock.json says. " + "; ".join(parts) + ". Pull the model again.")
+
+
+class TokenCountMismatch(JanusCoreError):
+    """The number of image tokens does not fill the grid."""

@@ -1,0 +1,72 @@
+"""Janus and Janus-Pro: one Llama that reads SigLIP features and writes text, or reads and writes image codes.
+
+Shapes: B rows, T tokens, D width of the language model, V text vocabulary, C image codes.
+Source: deepseek-ai/Janus@1daa72f janus/models/modeling_vlm.py.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from janus_core.configs import JanusConfig
+from janus_core.models.llama import Llama
+from janus_core.models.projectors import Projector
+from janus_core.models.siglip import Siglip
+from janus_core.models.vq import VQModel
+
+
+class Janus(nn.Module):
+    def __init__(self, config: JanusConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden, vq = config.llama.hidden_size, config.vq
+        self.vision = Siglip(config.siglip)
+        self.aligner = Projector((config.siglip.width, *[hidden] * config.aligner_depth))
+        self.vq = VQModel(vq)
+        self.gen_embed = nn.Embedding(vq.num_codes, vq.code_size)
+        self.gen_aligner = Projector((vq.code_size, *[hidden] * config.gen_aligner_depth))
+        self.gen_head = Projector((hidden, config.gen_head_width, vq.num_codes))
+        self.llama = Llama(config.llama, config.max_positions)
+        self.text_head = nn.Linear(hidden, config.llama.vocab_size, bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.text_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.text_head.weight.dtype
+
+    def embed_images(self, pixels_BCHW: Tensor) -> Tensor:
+        """Image features [B, patches, D] for the placeholders of the prompt."""
+        out: Tensor = self.aligner(self.vision(pixels_BCHW))
+        return out
+
+    def embed_prompt(self, ids_BT: Tensor, image_id: int, features: Tensor | None) -> Tensor:
+        """Text embeddings [B, T, D] with `features` [images, patches, D] at the placeholders, in row-major order."""
+        placeholders_BT = ids_BT == image_id
+        embeddings: Tensor = self.llama.embed_tokens(ids_BT.masked_fill(placeholders_BT, 0))
+        if features is not None:
+            embeddings[placeholders_BT] = features.flatten(0, 1)
+        return embeddings
+
+    def embed_codes(self, codes: Tensor) -> Tensor:
+        """Image codes as the language model's input, [..., D]. Their embedding is not brought to unit length."""
+        out: Tensor = self.gen_aligner(self.gen_embed(codes))
+        return out
+
+    def text_logits(self, hidden_RD: Tensor) -> Tensor:
+        """float32 [R, V]. Takes rows only: a head over a strided [B, 1, D] slice copies the whole head."""
+        out: Tensor = self.text_head(hidden_RD)
+        return out.float()
+
+    def image_logits(self, hidden_RD: Tensor) -> Tensor:
+        """float32 [R, C]."""
+        out: Tensor = self.gen_head(hidden_RD)
+        return out.float()
+
+    def decode_codes(self, codes_BT: Tensor) -> Tensor:
+        """Pixels [B, 3, S, S], nominally [-1, 1], of whole images."""
+        side = self.config.grid_side
+        return self.vq.decode(codes_BT, side, side)

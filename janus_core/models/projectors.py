@@ -1,0 +1,25 @@
+"""Aligners and the image head: Linear, then (GELU, Linear) per further layer.
+
+Source: deepseek-ai/Janus@1daa72f janus/models/projector.py ("mlp_gelu"), modeling_vlm.py vision_head. GELU is the
+erf form.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+
+class Projector(nn.Module):
+    """`widths` are input, hidden and output sizes: (1024, 2048, 2048) is an aligner of depth 2."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        pairs = pairwise(widths)
+        self.layers = nn.ModuleList(nn.Linear(size_in, size_out) for size_in, size_out in pairs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for index, layer in enumerate(self.layers):
+            x = layer(nn.functional.gelu(x) if index else x)
+        return x

@@ -1,0 +1,66 @@
+"""The checkpoint's own tokenizer.json, and the ids of its special tokens.
+
+transformers' AutoTokenizer and LlamaTokenizer rebuild the tokenizer from its vocabulary since version 5, and lose
+parts of a byte-level one; PreTrainedTokenizerFast takes tokenizer.json as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from janus_core.errors import TokenizerInvalid
+from janus_core.processing import chat
+
+
+class Tokenizer:
+    """Text to ids and back. The ids of special tokens differ between models (Pro-1B and 7B by 13): never constants."""
+
+    def __init__(self, fast: Any, where: str) -> None:
+        self._fast = fast
+        self._vocab: dict[str, int] = fast.get_vocab()
+        if chat.IMAGE not in self._vocab:  # as the official processor does
+            fast.add_special_tokens({"additional_special_tokens": [chat.IMAGE]})
+            self._vocab = fast.get_vocab()
+        needed = (chat.BOS, chat.EOS, chat.PAD, chat.IMAGE_START, chat.IMAGE_END, chat.IMAGE)
+        absent = [token for token in needed if token not in self._vocab]
+        if absent:
+            raise TokenizerInvalid(f"{where} lacks the special tokens {', '.join(absent)}")
+        self.bos_id, self.eos_id, self.pad_id, self.image_start_id, self.image_end_id, self.image_id = (
+            self._vocab[token] for token in needed
+        )
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Tokenizer:
+        """Raises TokenizerInvalid: absent, unreadable, or without a special token."""
+        from transformers import PreTrainedTokenizerFast
+
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise TokenizerInvalid(f"{folder} has no tokenizer.json")
+        try:
+            load: Any = PreTrainedTokenizerFast  # which carries no types
+            fast = load(tokenizer_file=str(path), clean_up_tokenization_spaces=False)
+        except Exception as error:  # the Rust side raises bare Exception
+            raise TokenizerInvalid(f"{path} cannot be read: {error}") from error
+        return cls(fast, str(path))
+
+    def knows(self, token: str) -> bool:
+        """Whether `token` is one entry of the vocabulary."""
+        return token in self._vocab
+
+    def encode(self, text: str) -> list[int]:
+        """Ids with the begin-of-sentence in front, once, and no end-of-sentence."""
+        ids: list[int] = self._fast.encode(text, add_special_tokens=False)
+        return [self.bos_id, *ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text without special tokens; bytes that are no UTF-8 become U+FFFD."""
+        text: str = self._fast.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def expand_images(self, ids: Sequence[int], num_image_tokens: int) -> list[int]:
+        """Put begin-of-image, `num_image_tokens` placeholders and end-of-image for every image mark."""
+        image = [self.image_start_id, *[self.image_id] * num_image_tokens, self.image_end_id]
+        return [new for old in ids for new in (image if old == self.image_id else [old])]

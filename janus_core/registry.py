@@ -1,0 +1,216 @@
+"""The published models: their names, where they come from, and whether a folder still holds what was pulled.
+
+    python -m janus_core.registry list|show|pull|verify [NAME|FOLDER] [--json]
+
+A pulled model lies in $JANUS_HOME/models/NAME beside its janus.lock.json, which names the repository, the commit,
+and size and sha256 of every file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from janus_core.errors import JanusCoreError, LockMismatch, UnknownModel
+
+LOCK_NAME = "janus.lock.json"
+_WANTED = ("*.json", "*.safetensors", "*.bin")
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A model on the Hugging Face hub. roles: how its prompts name the speakers."""
+
+    name: str
+    repo: str
+    family: Literal["janus", "janus-pro"]
+    roles: Literal["plain", "bracketed"]
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        PublishedModel("janus-1.3b", "deepseek-ai/Janus-1.3B", "janus", "plain"),
+        PublishedModel("janus-pro-1b", "deepseek-ai/Janus-Pro-1B", "janus-pro", "bracketed"),
+        PublishedModel("janus-pro-7b", "deepseek-ai/Janus-Pro-7B", "janus-pro", "bracketed"),
+    )
+}
+
+
+def models_folder() -> Path:
+    """$JANUS_HOME/models; JANUS_HOME is ~/.janus where it is not set."""
+    return Path(os.environ.get("JANUS_HOME") or Path.home() / ".janus") / "models"
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """The checkpoint folder of a path, or of a name under $JANUS_HOME/models.
+
+    Raises UnknownModel: neither; the message says what to run.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    name = str(name_or_path)
+    pulled = models_folder() / name
+    if name and path.name == name and pulled.is_dir():
+        return pulled
+    if name in MODELS:
+        raise UnknownModel(f"{name} is not in {models_folder()}. Run: janus models pull {name}")
+    raise UnknownModel(f"{name!r} is neither a folder nor a model; models are {', '.join(MODELS)}")
+
+
+def find_published(name: str, folder: Path) -> PublishedModel | None:
+    """The published model of this name, or the one that the folder's lock says it was pulled from."""
+    if name in MODELS:
+        return MODELS[name]
+    repo = (read_lock(folder) or {}).get("repo")
+    return next((model for model in MODELS.values() if model.repo == repo), None)
+
+
+def read_lock(folder: Path) -> dict[str, Any] | None:
+    """The folder's janus.lock.json, or None where it has none."""
+    try:
+        lock: dict[str, Any] = json.loads((folder / LOCK_NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise LockMismatch(str(folder), [], [LOCK_NAME]) from error
+    return lock
+
+
+def write_lock(folder: Path, repo: str, commit: str) -> dict[str, Any]:
+    """Record repository, commit and every file of a folder in its janus.lock.json."""
+    files = {
+        str(path.relative_to(folder)): {"sha256": _sha256(path), "size": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != LOCK_NAME and ".cache" not in path.relative_to(folder).parts
+    }
+    lock = {"repo": repo, "commit": commit, "files": files}
+    (folder / LOCK_NAME).write_text(json.dumps(lock, indent=1) + "\n", encoding="utf-8")
+    return lock
+
+
+def verify(folder: Path) -> int:
+    """Recompute the lock of a folder. Returns the number of files.
+
+    Raises LockMismatch: names every file that is missing or differs, or the lock itself where there is none.
+    """
+    lock = read_lock(folder)
+    if lock is None:
+        raise LockMismatch(str(folder), [LOCK_NAME], [])
+    missing, differing = [], []
+    for name, expected in lock["files"].items():
+        path = folder / name
+        if not path.is_file():
+            missing.append(name)
+        elif path.stat().st_size != expected["size"] or _sha256(path) != expected["sha256"]:
+            differing.append(name)
+    if missing or differing:
+        raise LockMismatch(str(folder), missing, differing)
+    return len(lock["files"])
+
+
+def pull(name: str, download: Callable[[str, Path], str] | None = None) -> Path:
+    """Fetch a published model into $JANUS_HOME/models and lock it.
+
+    Args:
+        download: (repo, folder) to the commit; the hub's unless a test hands in another.
+    Raises UnknownModel: not one of `MODELS`.
+    """
+    if name not in MODELS:
+        raise UnknownModel(f"{name!r} is not a published model; models are {', '.join(MODELS)}")
+    folder = models_folder() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    commit = (download or _download_from_hub)(MODELS[name].repo, folder)
+    write_lock(folder, MODELS[name].repo, commit)
+    return folder
+
+
+def _download_from_hub(repo: str, folder: Path) -> str:
+    from huggingface_hub import HfApi, snapshot_download
+
+    commit = str(HfApi().model_info(repo).sha)
+    snapshot_download(repo, revision=commit, local_dir=folder, allow_patterns=list(_WANTED))
+    return commit
+
+
+def revision_of(folder: Path) -> str:
+    """The commit of the lock, or else "sha256:" and 16 digits over config.json and samples of the weights.
+
+    Samples, because 15 GB are not read to name a model: of every weight file its name, size, first megabyte and 64
+    blocks of 4 KB spread over the rest. `verify` is what reads everything.
+    """
+    lock = read_lock(folder)
+    if lock is not None:
+        return str(lock["commit"])
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            for block in range(64):
+                file.seek(size * block // 64)
+                digest.update(file.read(4096))
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(model: PublishedModel) -> dict[str, Any]:
+    """A model as `list` and `show` print it."""
+    folder = models_folder() / model.name
+    lock = read_lock(folder)
+    return {**asdict(model), "folder": str(folder), "pulled": lock is not None, "commit": lock and lock["commit"]}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0, or 1 with the reason on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m janus_core.registry", description="Published models.")
+    parser.add_argument("command", choices=("list", "show", "pull", "verify"))
+    parser.add_argument("model", nargs="?", help="a name; for verify also a folder")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.command != "list" and options.model is None:
+        parser.error(f"{options.command} needs a model")
+    try:
+        answer = _answer(options.command, options.model)
+    except JanusCoreError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    except OSError as error:
+        print(f"{options.command} {options.model}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    rows = answer if isinstance(answer, list) else [answer]
+    text = (
+        json.dumps(answer) if options.json else "\n".join("  ".join(f"{k}={v}" for k, v in row.items()) for row in rows)
+    )
+    print(text)  # noqa: T201
+    return 0
+
+
+def _answer(command: str, name: str) -> dict[str, Any] | list[dict[str, Any]]:
+    if command == "list":
+        return [describe(model) for model in MODELS.values()]
+    if command == "verify":
+        folder = resolve(name)
+        return {"folder": str(folder), "files": verify(folder), "commit": revision_of(folder)}
+    if command == "pull":
+        pull(name)
+    if name not in MODELS:
+        raise UnknownModel(f"{name!r} is not a published model; models are {', '.join(MODELS)}")
+    return describe(MODELS[name])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
