@@ -65,7 +65,8 @@ def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int) -> None:
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, lines: int) -> list[str]:
     """At most `lines` lines that fit a tile, broken between words where there are any."""
-    wrapped, rest = [], "".join(c if c.isprintable() else "\u00b7" for c in text).strip()
+    wrapped: list[str] = []
+    rest = "".join(c if c.isprintable() else "\u00b7" for c in text).strip()
     while rest and len(wrapped) < lines:
         end = len(rest)
         while font.getlength(rest[:end]) > TILE_PIXELS:

@@ -1,0 +1,31 @@
+"""One running system with two workers for all tests that do not hurt it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.system import System, running_system
+
+
+@pytest.fixture(scope="session")
+def system(servers: Any, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    logs = tmp_path_factory.mktemp("system")
+    with running_system(servers.environment(), logs, f"tiny={tiny_checkpoint}", workers=2) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve small pictures of different shapes."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(7)
+    for number in range(12):
+        pixels = rng.integers(0, 255, (40 + 5 * number, 60, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"photo-{number:02d}.jpg")
+    return folder
