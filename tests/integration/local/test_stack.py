@@ -185,14 +185,14 @@ def test_a_worker_that_always_dies_ends_the_start_with_its_log(tmp_path: Path, m
     assert processes_of(home) == []
 
 
-def test_the_real_api_and_dispatcher_run_under_it_and_log_no_password(tmp_path: Path) -> None:
+def test_the_real_processes_run_under_it_and_log_no_password(tmp_path: Path, tiny_checkpoint: Path) -> None:
     home = tmp_path / "home"
     try:
-        info = up(home, timeout_seconds=60)
+        info = up(home, [f"tiny={tiny_checkpoint}"], timeout_seconds=120)
         ask = {"url": f"{info.url}/v1/workers", "trust_env": False}
-        assert httpx.get(headers={"Authorization": f"Bearer {info.api_key}"}, **ask).json() == {"workers": []}
+        (worker,) = httpx.get(headers={"Authorization": f"Bearer {info.api_key}"}, **ask).json()["workers"]
+        assert (worker["pid"], worker["models"], worker["alive"]) == (info.pids["worker-1"], ["tiny"], True)
         assert httpx.get(headers={"Authorization": f"Bearer {info.api_key}x"}, **ask).status_code == 401
-        time.sleep(0.5)
         assert all(process.alive and process.restarts == 0 for process in status(home).processes)
     finally:
         assert down(home)
