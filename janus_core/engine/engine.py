@@ -124,7 +124,7 @@ class Engine:
         self, requests: Sequence[CaptionRequest], *, is_cancelled: IsCancelled | None = None
     ) -> list[Caption | Rejected]:
         """Answer every request, in order. `is_cancelled(i)` is asked for request i between steps."""
-        prepared = [self._prepare_caption(index, request) for index, request in enumerate(requests)]
+        prepared = [self.prepare_caption(index, request) for index, request in enumerate(requests)]
         rows = [row for row in prepared if isinstance(row, CaptionRow)]
         if rows:
             self._run_captions(rows, is_cancelled or _never)
@@ -134,13 +134,14 @@ class Engine:
         self, requests: Sequence[GenerateRequest], *, is_cancelled: IsCancelled | None = None
     ) -> list[GeneratedImage | Rejected]:
         """Draw every request, in order. `is_cancelled(i)` is asked for request i between steps."""
-        prepared = [self._prepare_image(index, request) for index, request in enumerate(requests)]
+        prepared = [self.prepare_image(index, request) for index, request in enumerate(requests)]
         rows = [row for row in prepared if isinstance(row, ImageRow)]
         self._run_images(rows, is_cancelled or _never)
         pictures = self._decode([row for row in rows if row.codes is not None])
         return [row if isinstance(row, Rejected) else pictures.get(row.index, _CANCELLED) for row in prepared]
 
-    def _prepare_caption(self, index: int, request: CaptionRequest) -> CaptionRow | Rejected:
+    def prepare_caption(self, index: int, request: CaptionRequest) -> CaptionRow | Rejected:
+        """Check a request, tokenise its prompt and scale its images; needs no device."""
         fault = find_fault(request)
         if fault is not None:
             return fault
@@ -163,7 +164,8 @@ class Engine:
             return Rejected("image_unreadable", f"The image cannot be decoded ({error}). Save it anew and try again.")
         return CaptionRow(index, ids, torch.stack(pixels), min(request.max_new_tokens, room), _sampling(request))
 
-    def _prepare_image(self, index: int, request: GenerateRequest) -> ImageRow | Rejected:
+    def prepare_image(self, index: int, request: GenerateRequest) -> ImageRow | Rejected:
+        """Check a request and tokenise its prompt; needs no device."""
         fault = find_fault(request)
         if fault is not None:
             return fault

@@ -1,0 +1,52 @@
+"""The tiny golden model, and what the official code computed with it (data/janus-pro)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from janus_core import Engine, load_engine
+
+DATA = Path(__file__).parent / "data"
+GOLDEN = DATA / "janus-pro"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def expected(name: str) -> dict[str, Tensor]:
+    return load_file(GOLDEN / "expected" / f"{name}.safetensors")
+
+
+def published_keys(name: str) -> dict[str, tuple[int, ...]]:
+    with gzip.open(DATA / "janus-keys" / f"{name}.json.gz", "rt") as file:
+        return {key: tuple(shape) for key, shape in json.load(file).items()}
+
+
+@pytest.fixture(scope="session")
+def golden() -> Engine:
+    return load_engine(GOLDEN / "model", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def golden_bf16() -> Engine:
+    return load_engine(GOLDEN / "model", device="cpu", dtype="bfloat16")
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Image.Image]:
+    raw = expected("preprocess")
+    return [Image.fromarray(raw[f"raw.{n}"].numpy()) for n in range(5)]
