@@ -157,7 +157,7 @@ class Supervisor:
 
     def _end(self, phase: str, error: str = "") -> None:
         self._write("stopping", error)
-        for group in (self.workers, list(reversed(self.programs))):
+        for group in (self.workers, *([program] for program in reversed(self.programs))):  # dispatcher, then API
             now = time.monotonic()
             for program in group:
                 program.stop(now)
