@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable
 
 from orchestrator.artifacts import open_store
 from orchestrator.db import workers
@@ -23,15 +22,14 @@ from workers.runner import Runner
 class WorkerProcess:
     """Everything that lives as long as the process. Opening it loads the models and makes the worker known."""
 
-    def __init__(self, settings: Settings, *, load: Callable[..., dict[str, object]] = engine_host.load) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.worker_id = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         engine = connect(settings.database_url.get_secret_value(), pool_size=settings.shards_in_flight + 4)
         self.sessions: SessionFactory = session_factory(engine)
         self.store = open_store(settings)
-        self.host = EngineHost(
-            load(settings.worker_models, device=settings.device, dtype=settings.dtype), max_batch=settings.max_batch
-        )
+        engines = engine_host.load(settings.worker_models, device=settings.device, dtype=settings.dtype)
+        self.host = EngineHost(engines, max_batch=settings.max_batch)
         self.heartbeat = Heartbeat(
             self.sessions,
             self.worker_id,

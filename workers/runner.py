@@ -30,6 +30,7 @@ from workers.engine_host import Caption, CaptionRequest, EngineHost, GeneratedIm
 from workers.failures import WORLD_FAULTS, BadInput, failure_of
 from workers.heartbeat import Heartbeat, Hold
 from workers.inputs import fetch_image
+from workers.turnstile import Turnstile
 
 POLL_SECONDS = 0.2  # how often an attempt that waits looks whether it should stop
 
@@ -52,12 +53,19 @@ class Runner:
         self.store = store
         self.heartbeat = heartbeat
         self.host = host
+        self._turnstile = Turnstile()
 
     def run(self, shard_id: int, attempt: int) -> None:
         """Run one attempt to whatever end it comes to; old messages end here at once."""
+        with self.sessions() as session:
+            is_suspect = shards.get_shard(session, shard_id).crashes > 0
+        # The lease is taken only inside: a suspect that holds one is alone, so its next crash is its own.
+        with self._turnstile.alone() if is_suspect else self._turnstile.together():
+            if not self.heartbeat.draining:
+                self._run(shard_id, attempt)
+
+    def _run(self, shard_id: int, attempt: int) -> None:
         log = get_logger(shard=shard_id, attempt=attempt, worker=self.worker_id)
-        if self.heartbeat.draining:
-            return
         with self.sessions.begin() as session:
             shard = shards.take_lease(
                 session, shard_id, attempt, worker_id=self.worker_id, lease_seconds=self.settings.lease_seconds

@@ -1,0 +1,64 @@
+"""A worker that is asked to stop gives its work back; one that dies on an item costs that item and no other."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.domain.jobs import JobState
+from tests.system import running_system
+
+pytestmark = pytest.mark.services
+
+
+def test_worker_that_is_stopped_gives_its_shards_back_at_once(
+    servers: Any, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    slow_lease = {"JANUS_LEASE_SECONDS": "120", "JANUS_HEARTBEAT_SECONDS": "20"}  # an expiry would take minutes
+    models = f"stopped={tiny_checkpoint}"
+    with (
+        running_system(servers.environment(), tmp_path, models, workers=1, **slow_lease) as system,
+        system.client() as client,
+    ):
+        job = client.generate([f"p{i}" for i in range(200)], model="stopped", images=2, shard_items=100)
+        system.wait_until(lambda: job.refresh().items.finished > 4, "some items are finished", 60)
+        asked_at = time.monotonic()
+        system.kill("worker-0", signal.SIGTERM)
+        stopped_in_seconds = time.monotonic() - asked_at
+        kept = job.refresh().items.finished
+        system.start_worker("worker-0")
+        assert job.wait(120).state is JobState.completed
+        events = [event.type for event in job.events()]
+        assert len(list(job.results())) == 200
+    assert stopped_in_seconds < 30
+    assert kept > 4
+    assert "shard.released" in events
+    assert "shard.lease_expired" not in events
+
+
+@pytest.mark.timeout(300)
+def test_item_that_kills_its_worker_fails_alone(servers: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    fast_lease = {"JANUS_LEASE_SECONDS": "2", "JANUS_HEARTBEAT_SECONDS": "0.5", "JANUS_MAX_CRASHES": "2"}
+    models = f"poisoned={tiny_checkpoint}"
+    with running_system(servers.environment(), tmp_path, models, workers=0, **fast_lease) as system:
+        system.run("poisoned", "tests.poisoned_worker")
+        with system.client() as client:
+            system.wait_for_workers(1)
+            prompts = [f"p{i}" for i in range(12)]
+            prompts[5] = "poison"
+            job = client.generate(prompts, model="poisoned", shard_items=12)
+            give_up_at = time.monotonic() + 240
+            while not job.refresh().state.ended and time.monotonic() < give_up_at:
+                if system.processes["poisoned"].poll() is not None:
+                    system.run("poisoned", "tests.poisoned_worker")  # what a supervisor does
+                time.sleep(0.2)
+            (failure,) = job.failures()
+            results = list(job.results())
+            assert job.verify().ok
+    assert (failure.index, failure.code) == (5, "worker_crashed")
+    assert [result["index"] for result in results] == list(range(12))
+    assert sum("failure" in result for result in results) == 1
