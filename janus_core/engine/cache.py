@@ -35,8 +35,8 @@ class KVCache:
         self, config: LlamaConfig, num_rows: int, capacity: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         shape = (config.num_layers, num_rows, config.num_kv_heads, capacity, config.head_size)
-        self.k_LRKSE = torch.zeros(shape, dtype=dtype, device=device)
-        self.v_LRKSE = torch.zeros(shape, dtype=dtype, device=device)
+        self.k_LRKSE = torch.zeros(shape, dtype=stored_dtype(dtype, device), device=device)
+        self.v_LRKSE = torch.zeros_like(self.k_LRKSE)
         self._row_index = torch.arange(num_rows, device=device)
 
     def write(self, layer: int, k_BKTE: Tensor, v_BKTE: Tensor, step: Step) -> tuple[Tensor, Tensor]:
@@ -49,8 +49,8 @@ class KVCache:
             values[:, :, :num_tokens] = v_BKTE
             return k_BKTE, v_BKTE
         index = self._row_index[:num_rows], slice(None), step.positions[:, 0]
-        keys[index] = k_BKTE[:, :, 0]
-        values[index] = v_BKTE[:, :, 0]
+        keys[index] = k_BKTE[:, :, 0].to(keys.dtype)
+        values[index] = v_BKTE[:, :, 0].to(values.dtype)
         seen = step.mask.shape[-1]
         return keys[:, :, :seen], values[:, :, :seen]
 
@@ -69,9 +69,15 @@ class KVCache:
             self.v_LRKSE[:, target, :, :length] = source.v_LRKSE[:, row]
 
 
-def bytes_per_token(config: LlamaConfig, dtype: torch.dtype) -> int:
-    """Cache bytes of one token of one row."""
-    return 2 * config.num_layers * config.num_kv_heads * config.head_size * dtype.itemsize
+def stored_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """What keys and values are kept in: float32 on the CPU, where attention over a bfloat16 cache is half as fast."""
+    return torch.float32 if device.type == "cpu" else dtype
+
+
+def bytes_per_token(config: LlamaConfig, dtype: torch.dtype, device: torch.device) -> int:
+    """Cache bytes of one token of one row of a model of this dtype."""
+    per_value = stored_dtype(dtype, device).itemsize
+    return 2 * config.num_layers * config.num_kv_heads * config.head_size * per_value
 
 
 def fill_holes(num_rows: int, gone: Sequence[int]) -> list[int]:

@@ -182,28 +182,44 @@ class Engine:
         return Rejected("prompt_too_long", f"The prompt is {num_tokens} tokens long and {longest} fit. Shorten it.")
 
     def _run_captions(self, rows: Sequence[CaptionRow], is_cancelled: IsCancelled) -> None:
-        longest = max(row.num_positions for row in rows)
-        captioner = Captioner(
-            self.model,
-            image_id=self.tokenizer.image_id,
-            eos_id=self.tokenizer.eos_id,
-            num_rows=self._num_rows(longest),
-            is_cancelled=is_cancelled,
-        )
-        captioner.run(rows)
+        num_rows = self._num_rows(max(row.num_positions for row in rows))
+        while True:
+            captioner = Captioner(
+                self.model,
+                image_id=self.tokenizer.image_id,
+                eos_id=self.tokenizer.eos_id,
+                num_rows=num_rows,
+                is_cancelled=is_cancelled,
+            )
+            try:
+                return captioner.run([row for row in rows if row.finish_reason is None])
+            except torch.OutOfMemoryError:
+                num_rows = min(num_rows, len(rows)) // 2
+                if num_rows == 0:
+                    raise
+                torch.cuda.empty_cache()
+                for row in rows:
+                    if row.finish_reason is None:
+                        row.tokens.clear()
 
     def _run_images(self, rows: Sequence[ImageRow], is_cancelled: IsCancelled) -> None:
         drawer = ImageDrawer(self.model, pad_id=self.tokenizer.pad_id, is_cancelled=is_cancelled)
         waiting = list(rows)
+        longest = max((len(row.ids) for row in rows), default=0) + self.model.config.num_codes_per_image
+        count = max(1, self._num_rows(longest) // 2)
         while waiting:
-            longest = max(len(row.ids) for row in waiting) + self.model.config.num_codes_per_image
-            count = max(1, self._num_rows(longest) // 2)
-            drawer.run(waiting[:count])
-            del waiting[:count]
+            try:
+                drawer.run(waiting[:count])
+                del waiting[:count]
+            except torch.OutOfMemoryError:
+                count = min(count, len(waiting)) // 2
+                if count == 0:
+                    raise
+                torch.cuda.empty_cache()
 
     def _num_rows(self, num_positions: int) -> int:
         """Rows of this many positions whose cache fits half of the free memory, and no more than `max_rows`."""
-        row_bytes = num_positions * bytes_per_token(self.model.config.llama, self.model.dtype)
+        row_bytes = num_positions * bytes_per_token(self.model.config.llama, self.model.dtype, self.model.device)
         return max(1, min(self._max_rows, _free_bytes(self.model.device) // 2 // row_bytes))
 
     def _finish_caption(self, row: CaptionRow) -> Caption | Rejected:

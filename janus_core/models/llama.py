@@ -33,14 +33,14 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.write(layer, k, v, step)
         mixed = nn.functional.scaled_dot_product_attention(
-            q,
+            q.to(k.dtype),
             k,
             v,
             attn_mask=step.mask,
             is_causal=step.mask is None,
             enable_gqa=self.num_heads != self.num_kv_heads,
         )
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2).to(x_BTD.dtype))
         return out
 
 

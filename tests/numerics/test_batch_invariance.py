@@ -5,14 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest, Rejected, load_engine
 from janus_core.checkpoints.random import write_random_checkpoint
+from janus_core.configs import LlamaConfig
+from janus_core.engine import caption, generate_tokens
+from janus_core.engine.cache import KVCache
 
 NUM_REQUESTS = 24
 Request = TypeVar("Request")
@@ -72,7 +76,10 @@ def image_requests() -> list[GenerateRequest]:
 
 
 def in_batches(
-    run: Callable[[Sequence[Request]], list[Result]], requests: Sequence[Request], order: Sequence[int], sizes: Sequence[int]
+    run: Callable[[Sequence[Request]], list[Result]],
+    requests: Sequence[Request],
+    order: Sequence[int],
+    sizes: Sequence[int],
 ) -> list[Result]:
     """Run requests in another order and in calls of these sizes; results in the order of the requests."""
     results: dict[int, Result] = {}
@@ -148,7 +155,7 @@ def test_cancelled_rows_leave_and_the_others_are_as_before(engine: Engine) -> No
 
     def is_cancelled(index: int) -> bool:
         asked[index] += 1
-        return index in (1, 6) and asked[index] > 4 or index == 3
+        return (index in (1, 6) and asked[index] > 4) or index == 3
 
     before = engine.caption(requests)
     after = engine.caption(requests, is_cancelled=is_cancelled)
@@ -209,3 +216,29 @@ def test_an_answer_ends_where_the_context_does(engine: Engine) -> None:
     result = engine.caption([CaptionRequest(picture, longest, max_new_tokens=50, temperature=1.0, seed=2)])[0]
     assert isinstance(result, Caption)
     assert len(result.token_ids) <= 5
+
+
+def test_running_out_of_memory_shrinks_the_batch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions, drawings = caption_requests()[:9], image_requests()[:5]
+    together, images = engine.caption(captions), engine.generate(drawings)
+    asked: list[int] = []
+
+    class SmallCache(KVCache):
+        most = 2
+
+        def __init__(self, config: LlamaConfig, num_rows: int, *rest: Any) -> None:
+            asked.append(num_rows)
+            if num_rows > self.most:
+                raise torch.OutOfMemoryError("of a small device")
+            super().__init__(config, num_rows, *rest)
+
+    for module in (caption, generate_tokens):
+        monkeypatch.setattr(module, "KVCache", SmallCache)
+    assert engine.caption(captions) == together
+    assert asked == [9, 4, 2]
+    assert codes(engine.generate(drawings)) == codes(images)
+    SmallCache.most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.caption(captions)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.generate(drawings)

@@ -27,7 +27,7 @@ BF16_TOLERANCE = 0.1
 def draw(
     engine: Engine, guidance: float, pick: Callable[[Tensor, int], Tensor] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw the golden prompt twice, together. Returns conditional-then-unconditional logits, mixed logits, and codes."""
+    """Draw the golden prompt twice, together. Returns logits (conditional, then unconditional), mixed logits, codes."""
     ids: list[int] = expected("t2i")["prompt_ids"].tolist()
     rows = [ImageRow(n, ids, guidance, Sampling(0.0, 1.0, 0, 0)) for n in range(2)]
     seen: list[tuple[Tensor, Tensor]] = []
@@ -56,8 +56,9 @@ def assert_same_bytes(
 ) -> None:
     """Bytes equal the official ones, which are truncated.
 
-    So where the official float stands on a boundary within the tolerance for pixels, convolution kernels of another CPU or
-    torch may fall on its other side, by one: 1 to 6 of 24,576 bytes here. `allow_boundaries` lets those pass and no others.
+    So where the official float stands on a boundary within the tolerance for pixels, convolution kernels of another
+    CPU or torch may fall on its other side, by one: 1 to 6 of 24,576 bytes here. `allow_boundaries` lets those pass and
+    no others.
     """
     for number, picture in enumerate(pictures):
         ours, official = np.asarray(picture).astype(int), want[f"{run}.image_u8"][number].numpy().astype(int)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import torch
+
+from janus_core.configs import LlamaConfig
+from janus_core.engine.batcher import lay_out, next_step, take
+from janus_core.engine.cache import KVCache, fill_holes
+from janus_core.engine.guidance import Guidance, without_prompt
+
+CPU = torch.device("cpu")
+
+
+def test_rows_start_at_zero_and_are_padded_behind() -> None:
+    prefill = lay_out([[1, 2, 3], [4]], pad_id=9, first_row=2, device=CPU)
+    assert prefill.ids.tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert prefill.last.tolist() == [2, 0]
+    assert prefill.step.positions.tolist() == [[0, 1, 2], [0, 1, 2]]
+    assert (prefill.step.mask, prefill.step.first_row) == (None, 2)
+
+
+def test_a_step_sees_its_own_positions_and_the_newest() -> None:
+    step = next_step(torch.tensor([2, 0]), num_seen=4)
+    assert step.positions.tolist() == [[2], [0]]
+    assert step.mask is not None
+    assert step.mask[:, 0, 0].tolist() == [[True, True, True, False], [True, False, False, False]]
+
+
+def test_prefills_are_bounded_with_their_padding() -> None:
+    assert take([5, 5, 5], num_rows=2, num_tokens=100) == 2
+    assert take([5, 5, 5], num_rows=9, num_tokens=100) == 3
+    assert take([3, 10, 3], num_rows=9, num_tokens=20) == 2
+    assert take([500, 1], num_rows=9, num_tokens=100) == 1, "a long prompt goes alone rather than never"
+
+
+def test_holes_are_filled_from_the_end() -> None:
+    assert fill_holes(5, [1]) == [0, 4, 2, 3]
+    assert fill_holes(5, [4]) == [0, 1, 2, 3]
+    assert fill_holes(5, [0, 4]) == [3, 1, 2]
+    assert fill_holes(3, [0, 1, 2]) == []
+    assert all(source >= target for target, source in enumerate(fill_holes(9, [8, 0, 5, 2])))
+
+
+def small_cache(num_rows: int) -> KVCache:
+    sizes = {"hidden_size": 4, "intermediate_size": 4, "vocab_size": 4, "max_positions": 8}
+    config = LlamaConfig(
+        num_layers=2, num_heads=1, num_kv_heads=1, head_size=4, rope_theta=10000.0, norm_eps=1e-6, **sizes
+    )
+    return KVCache(config, num_rows, 5, torch.float32, CPU)
+
+
+def test_cache_keeps_a_prefill_and_appends_each_row_at_its_own_place() -> None:
+    cache = small_cache(3)
+    keys = torch.arange(1.0, 25.0).view(2, 1, 3, 4)
+    prefill = lay_out([[1, 2, 3], [4]], pad_id=0, first_row=1, device=CPU)
+    assert cache.write(0, keys, -keys, prefill.step)[0] is keys
+    assert torch.equal(cache.k_LRKSE[0, 1:, 0, :3], keys[:, 0])
+    cache.rearrange([1, 2])
+    seen, values = cache.write(
+        0, torch.full((2, 1, 1, 4), 50.0), torch.full((2, 1, 1, 4), 60.0), next_step(torch.tensor([3, 1]), 4)
+    )
+    assert seen[0, 0, :, 0].tolist() == [1, 5, 9, 50]
+    assert seen[1, 0, :2, 0].tolist() == [13, 50]
+    assert values[0, 0, :, 0].tolist() == [-1, -5, -9, 60]
+    assert not cache.k_LRKSE[1].any(), "another layer"
+
+
+def test_cache_copies_a_prompt_to_several_rows() -> None:
+    once, cache = small_cache(2), small_cache(3)
+    once.k_LRKSE[:, 1] = 7
+    cache.copy_rows(once, [1, 0, 1])
+    assert cache.k_LRKSE[0, :, 0, 0, 0].tolist() == [7, 0, 7]
+
+
+def test_unconditional_prompt_is_as_long() -> None:
+    assert without_prompt([1, 5, 6, 2], 0) == [1, 0, 0, 2]
+
+
+def test_guidance_mixes_guided_rows_and_passes_the_others_on() -> None:
+    guidance = Guidance([1.0, 5.0, 2.0], CPU)
+    conditional = torch.tensor([[1.0], [2.0], [3.0]])
+    unconditional = torch.tensor([[1.0], [4.0]])
+    assert guidance.mix(torch.cat((conditional, unconditional))).tolist() == [[1.0], [6.0], [2.0]]
+    assert guidance.feed(torch.tensor([7, 8, 9])).tolist() == [7, 8, 9, 8, 9]
+    alone = Guidance([1.0], CPU)
+    assert alone.mix(conditional[:1]).tolist() == [[1.0]]
+    assert alone.feed(torch.tensor([7])).tolist() == [7]
