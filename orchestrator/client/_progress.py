@@ -67,7 +67,7 @@ class ProgressBar:
 def describe(view: JobView) -> str:
     """A job in a line."""
     items = view.items
-    text = f"{view.id} {view.state}: {items.finished}/{items.total} items"
+    text = f"{view.id} {view.state}: " + (f"{items.finished}/{items.total} items" if items.total else "no items yet")
     if items.failures:
         text += f", {items.failures} failed"
     rate = describe_rate(view)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
 SERVICES: dict[str, Any] = COMPOSE["services"]
-SERVERS = ("postgres", "valkey", "minio")
+SERVERS = ("postgres", "redis", "minio")
 PROCESSES = ("api", "dispatcher", "worker")
 SETTINGS = {f"JANUS_{name.upper()}" for name in Settings.model_fields}
 OURS = re.compile(r"\bJANUS_[A-Z0-9_]+")
@@ -73,7 +73,7 @@ def test_only_the_api_and_the_store_are_published_and_on_the_loopback_address() 
     assert set(published) == {"api", "minio"}
     assert all(":-127.0.0.1:" in port for ports in published.values() for port in ports)
     assert COMPOSE["networks"]["inside"] == {"internal": True}
-    assert SERVICES["postgres"]["networks"] == SERVICES["valkey"]["networks"] == ["inside"]
+    assert SERVICES["postgres"]["networks"] == SERVICES["redis"]["networks"] == ["inside"]
 
 
 def test_a_worker_has_more_time_to_end_than_it_takes() -> None:
