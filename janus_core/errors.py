@@ -2,6 +2,7 @@
 
 JanusCoreError
 ├── UnknownModel            neither a checkpoint folder nor a registered, pulled model
+├── PullFailed              the hub could not be reached, or has no such files
 ├── DeviceUnavailable       the device or dtype asked for cannot be used here
 ├── CheckpointError         the folder cannot be loaded
 │   ├── ConfigInvalid       config.json is missing, broken, or of a model we do not build
@@ -27,6 +28,10 @@ class JanusCoreError(Exception):
 
 class UnknownModel(JanusCoreError):
     """Neither a checkpoint folder nor the name of a model that was pulled."""
+
+
+class PullFailed(JanusCoreError):
+    """The hub could not be reached, or has no such files."""
 
 
 class DeviceUnavailable(JanusCoreError):

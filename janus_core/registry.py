@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from janus_core.errors import JanusCoreError, LockMismatch, UnknownModel
+from janus_core.errors import JanusCoreError, LockMismatch, PullFailed, UnknownModel
 
 LOCK_NAME = "janus.lock.json"
 _WANTED = ("*.json", "*.safetensors", "*.bin")
@@ -136,8 +136,11 @@ def pull(name: str, download: Callable[[str, Path], str] | None = None) -> Path:
 def _download_from_hub(repo: str, folder: Path) -> str:
     from huggingface_hub import HfApi, snapshot_download
 
-    commit = str(HfApi().model_info(repo).sha)
-    snapshot_download(repo, revision=commit, local_dir=folder, allow_patterns=list(_WANTED))
+    try:
+        commit = str(HfApi().model_info(repo).sha)
+        snapshot_download(repo, revision=commit, local_dir=folder, allow_patterns=list(_WANTED))
+    except Exception as error:  # the hub's own, its HTTP library's and the system's
+        raise PullFailed(f"{repo} could not be fetched: {error}. Run the same command again to go on.") from error
     return commit
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from janus_core.checkpoints.config_json import read_config
 from janus_core.checkpoints.keymaps import Piece, is_ignored, pieces
 from janus_core.checkpoints.weights import find_weight_files, list_tensors, read_tensors
-from janus_core.configs import JanusConfig, Layout, read_config
+from janus_core.configs import JanusConfig, Layout
 from janus_core.errors import KeysMismatch
 from janus_core.models.janus import Janus
 

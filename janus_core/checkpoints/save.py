@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from janus_core.checkpoints.config_json import to_hf, to_official
 from janus_core.checkpoints.keymaps import Piece, pieces, unused_official
 from janus_core.checkpoints.weights import Source, WeightFormat, write_weights
-from janus_core.configs import JanusConfig, Layout, to_hf, to_official
+from janus_core.configs import JanusConfig, Layout
 from janus_core.models.janus import Janus
 from janus_core.processing.images import ImageSettings, read_image_settings
 from janus_core.processing.tokenizer import Tokenizer

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from PIL.Image import Image
 
 from janus_core.checkpoints.load import load_model
 from janus_core.engine.cache import bytes_per_token
@@ -17,7 +15,7 @@ from janus_core.engine.caption import Captioner, CaptionRow
 from janus_core.engine.generate_tokens import ImageDrawer, ImageRow
 from janus_core.engine.requests import Caption, CaptionRequest, GeneratedImage, GenerateRequest, Rejected, find_fault
 from janus_core.engine.sampling import Sampling
-from janus_core.errors import DeviceUnavailable
+from janus_core.errors import ConfigInvalid, DeviceUnavailable, TokenizerInvalid
 from janus_core.models.janus import Janus
 from janus_core.processing import chat
 from janus_core.processing.images import ImageSettings, prepare, read_image_settings, to_images
@@ -73,6 +71,7 @@ def load_engine(
         bracketed = tokenizer.knows(chat.BRACKETED.user)
         roles = published.roles if published else "bracketed" if bracketed else "plain"
     model = load_model(folder, chosen, _choose_dtype(dtype, chosen))
+    _check_fit(folder, model, tokenizer, images)
     info = EngineInfo(
         name=name or (published.name if published else folder.resolve().name),
         family=published.family if published else "janus-pro" if roles == "bracketed" else "janus",
@@ -103,6 +102,19 @@ def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
     if dtype not in ("float32", "bfloat16"):
         raise DeviceUnavailable(f"dtype {dtype!r} is not served; use 'float32' or 'bfloat16' (float16 overflows)")
     return torch.float32 if dtype == "float32" else torch.bfloat16
+
+
+def _check_fit(folder: Path, model: Janus, tokenizer: Tokenizer, images: ImageSettings) -> None:
+    """Ids and sizes that disagree would otherwise fail in the middle of a batch, on CUDA beyond repair."""
+    llama, siglip = model.config.llama, model.config.siglip
+    if tokenizer.largest_text_id >= llama.vocab_size:
+        raise TokenizerInvalid(
+            f"{folder}: token id {tokenizer.largest_text_id} is beyond the {llama.vocab_size} embedded"
+        )
+    if images.image_size != siglip.image_size:
+        raise ConfigInvalid(
+            f"{folder}: images of {images.image_size} px are made for a tower of {siglip.image_size} px"
+        )
 
 
 class Engine:
@@ -145,7 +157,7 @@ class Engine:
         fault = find_fault(request)
         if fault is not None:
             return fault
-        pictures = [request.image] if isinstance(request.image, Image) else list(request.image)
+        pictures: list[Any] = list(request.image) if isinstance(request.image, list | tuple) else [request.image]
         marks = request.prompt.count(chat.IMAGE) or 1
         if len(pictures) != marks:
             return Rejected(
@@ -160,7 +172,7 @@ class Engine:
             return self._too_long(len(ids), self.info.max_positions)
         try:
             pixels = [torch.from_numpy(prepare(picture, self.images)) for picture in pictures]
-        except (OSError, ValueError, SyntaxError, EOFError, AttributeError) as error:
+        except Exception as error:  # Pillow's decoders raise many kinds, and none may end the batch
             return Rejected("image_unreadable", f"The image cannot be decoded ({error}). Save it anew and try again.")
         return CaptionRow(index, ids, torch.stack(pixels), min(request.max_new_tokens, room), _sampling(request))
 
@@ -254,4 +266,8 @@ def _sampling(request: CaptionRequest | GenerateRequest) -> Sampling:
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return 8 << 30  # no Linux: assume a small machine

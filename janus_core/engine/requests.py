@@ -1,7 +1,7 @@
 """What goes into the engine and what comes out; plain values, no torch.
 
-Codes of `Rejected`: option_invalid, prompt_empty, prompt_too_long, prompt_has_image_mark, image_count_mismatch,
-image_unreadable, noise_unsupported, cancelled.
+Codes of `Rejected`: option_invalid, prompt_empty, prompt_not_unicode, prompt_too_long, prompt_has_image_mark,
+image_count_mismatch, image_unreadable, noise_unsupported, cancelled.
 """
 
 from __future__ import annotations
@@ -83,12 +83,18 @@ def find_fault(request: CaptionRequest | GenerateRequest) -> Rejected | None:
     """Whatever can be said against a request without looking at its image or the model."""
     if not isinstance(request.prompt, str) or not request.prompt.strip():
         return Rejected("prompt_empty", "The prompt is empty. Say what to do with the image, or what to draw.")
+    try:
+        request.prompt.encode()
+    except UnicodeEncodeError:
+        return Rejected(
+            "prompt_not_unicode", "The prompt holds half a surrogate pair. Decode it properly and try again."
+        )
     if not (_is_number(request.temperature) and 0 <= request.temperature <= 100):
         return _bad("temperature", request.temperature, "a number from 0 (greedy) to 100")
     if not (_is_number(request.top_p) and 0 < request.top_p <= 1):
         return _bad("top_p", request.top_p, "above 0 and at most 1 (off)")
-    if not (_is_whole(request.top_k) and request.top_k >= 0):
-        return _bad("top_k", request.top_k, "a whole number, 0 (off) or more")
+    if not (_is_whole(request.top_k) and 0 <= request.top_k < 2**31):
+        return _bad("top_k", request.top_k, "a whole number from 0 (off) to 2**31 - 1")
     if not (_is_whole(request.seed) and 0 <= request.seed < 2**63):
         return _bad("seed", request.seed, "a whole number from 0 to 2**63 - 1")
     if isinstance(request, CaptionRequest):

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_COOLEST = 1e-4
+"""Below it logits would overflow float32 once divided, and the draw be greedy anyway."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -47,7 +50,7 @@ class Picker:
         sampled = [n for n, row in enumerate(rows) if row.temperature > 0]
         self._plain = index([n for n in sampled if not rows[n].is_filtered])
         self._filtered = index([n for n in sampled if rows[n].is_filtered])
-        self._temperature = torch.tensor([row.temperature or 1.0 for row in rows], device=device)[:, None]
+        self._temperature = torch.tensor([max(row.temperature, _COOLEST) for row in rows], device=device)[:, None]
         self._top_p = torch.tensor([row.top_p for row in rows], dtype=torch.float64, device=device)[:, None]
         self._top_k = torch.tensor([row.top_k or 2**31 for row in rows], device=device)[:, None]
 

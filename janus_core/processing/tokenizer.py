@@ -46,6 +46,11 @@ class Tokenizer:
             raise TokenizerInvalid(f"{path} cannot be read: {error}") from error
         return cls(fast, str(path))
 
+    @property
+    def largest_text_id(self) -> int:
+        """The largest id but the image mark's, whose embedding is never looked up."""
+        return max(token_id for token_id in self._vocab.values() if token_id != self.image_id)
+
     def knows(self, token: str) -> bool:
         """Whether `token` is one entry of the vocabulary."""
         return token in self._vocab

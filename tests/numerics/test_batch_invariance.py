@@ -185,10 +185,13 @@ def test_what_cannot_be_served_is_rejected_in_its_place(engine: Engine) -> None:
         "prompt_too_long": CaptionRequest(picture, "x" * 5000),
         "image_count_mismatch": CaptionRequest([picture, picture], "<image_placeholder>?"),
         "image_unreadable": CaptionRequest(unreadable, "?"),
+        "prompt_not_unicode": CaptionRequest(picture, "\ud800"),
         "option_invalid": CaptionRequest(picture, "?", temperature=-1.0),
     }
     fine = CaptionRequest(picture, "Describe.", max_new_tokens=3)
     results = engine.caption([fine, *asked.values(), fine])
+    nothing: Any = None
+    assert getattr(engine.caption([CaptionRequest(nothing, "?")])[0], "code", "") == "image_unreadable"
     assert results[0] == results[-1] == engine.caption([fine])[0]
     assert [result.code for result in results if isinstance(result, Rejected)] == list(asked)
     drawings: dict[str, GenerateRequest] = {

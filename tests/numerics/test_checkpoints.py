@@ -11,12 +11,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from janus_core import load_engine
+from janus_core.checkpoints.config_json import read_config
 from janus_core.checkpoints.keymaps import pieces, unused_official
 from janus_core.checkpoints.load import build_empty, load_model
 from janus_core.checkpoints.random import tiny_config, write_random_checkpoint
 from janus_core.checkpoints.save import save_checkpoint
-from janus_core.configs import JANUS_PRO_1B, Layout, read_config
-from janus_core.errors import CheckpointError, ConfigInvalid, KeysMismatch, TokenizerInvalid, WeightsNotFound
+from janus_core.configs import JANUS_PRO_1B, Layout
+from janus_core.errors import (
+    CheckpointError,
+    ConfigInvalid,
+    DeviceUnavailable,
+    KeysMismatch,
+    TokenizerInvalid,
+    WeightsNotFound,
+)
 from janus_core.models.janus import Janus
 from janus_core.processing.tokenizer import Tokenizer
 
@@ -175,6 +184,26 @@ def test_published_configs_are_partial(official: Path) -> None:
     assert (config.llama.hidden_size, config.llama.intermediate_size, config.llama.head_size) == (4096, 11008, 128)
     assert (config.llama.num_kv_heads, config.llama.rope_theta, config.llama.norm_eps) == (32, 10000.0, 1e-6)
     assert (config.siglip, config.vq) == (JANUS_PRO_1B.siglip, JANUS_PRO_1B.vq)
+
+
+def test_parts_that_do_not_go_together_are_refused_on_loading(official: Path) -> None:
+    path = official / "preprocessor_config.json"
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps(raw | {"image_size": 96}))
+    with pytest.raises(ConfigInvalid, match="96 px"):
+        load_engine(official, device="cpu")
+    path.write_text(json.dumps(raw))
+    tokenizer = json.loads((official / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["model"]["vocab"] |= {f"<{n}>": 320 + n for n in range(100)}
+    (official / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    with pytest.raises(TokenizerInvalid, match="384 embedded"):
+        load_engine(official, device="cpu")
+
+
+def test_device_and_dtype_that_are_not_there(official: Path) -> None:
+    for options in ({"device": "abacus"}, {"device": "cpu", "dtype": "float16"}):
+        with pytest.raises(DeviceUnavailable):
+            load_engine(official, **options)  # type: ignore[arg-type]
 
 
 def test_tokenizer_adds_the_image_mark_and_insists_on_the_others(official: Path) -> None:

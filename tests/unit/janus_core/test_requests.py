@@ -22,6 +22,7 @@ PICTURE = Image.new("RGB", (2, 2))
         {"top_p": 1.1},
         {"top_k": -1},
         {"top_k": 1.5},
+        {"top_k": 2**31},
         {"seed": -1},
         {"seed": 2**63},
         {"seed": True},

@@ -25,8 +25,9 @@ def counts(settings: Sampling, draws: int = 20_000) -> torch.Tensor:
     return torch.bincount(tokens, minlength=4) / draws
 
 
-def test_zero_temperature_takes_the_likeliest() -> None:
-    assert pick(sampling(temperature=0.0), 0.999) == 1
+@pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-9])
+def test_no_temperature_takes_the_likeliest(temperature: float) -> None:
+    assert pick(sampling(temperature=temperature), 0.999) == 1
 
 
 @pytest.mark.parametrize(("uniform", "token"), [(0.0, 0), (0.0999, 0), (0.101, 1), (0.599, 1), (0.62, 2), (0.999, 3)])
@@ -70,7 +71,7 @@ def test_filters_agree_with_transformers() -> None:
         theirs = TopPLogitsWarper(top_p)(torch.zeros(50, 1, dtype=torch.long), theirs) if top_p < 1 else theirs
         ranked, order = torch.softmax(logits.double(), -1).sort(dim=-1, descending=True, stable=True)
         ours = keep_likeliest(ranked, torch.full((50, 1), top_k), torch.full((50, 1), top_p, dtype=torch.float64))
-        assert torch.equal(torch.isfinite(theirs), torch.zeros_like(theirs).scatter(1, order, ours) > 0)
+        assert torch.equal(torch.isfinite(theirs), torch.zeros_like(ours).scatter(1, order, ours) > 0)
 
 
 def test_streams_depend_on_the_seed_alone_and_begin_alike() -> None:
