@@ -121,7 +121,7 @@ def _write_tokenizer(folder: Path, vocab_size: int, bracketed: bool) -> None:
         "added_tokens": [{"id": 256 + index, "content": token, **flags} for index, token in enumerate(specials)],
         "normalizer": None,
         "pre_tokenizer": byte_level,
-        "post_processor": None,
+        "post_processor": _begin_with_bos(256),
         "decoder": byte_level,
         "model": {
             "type": "BPE",
@@ -149,6 +149,15 @@ def _write_tokenizer(folder: Path, vocab_size: int, bracketed: bool) -> None:
     tokens = {key: settings[key] for key in ("bos_token", "eos_token", "pad_token")}
     for name, content in (("tokenizer", tokenizer), ("tokenizer_config", settings), ("special_tokens_map", tokens)):
         (folder / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def _begin_with_bos(bos_id: int) -> dict[str, Any]:
+    """As published tokenizers do it when they are called by themselves; ours adds it either way."""
+    begin, text = {"SpecialToken": {"id": chat.BOS, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    second = {"Sequence": {"id": "B", "type_id": 1}}
+    specials = {chat.BOS: {"id": chat.BOS, "ids": [bos_id], "tokens": [chat.BOS]}}
+    pair = [begin, text, second]
+    return {"type": "TemplateProcessing", "single": [begin, text], "pair": pair, "special_tokens": specials}
 
 
 def _byte_characters() -> list[str]:

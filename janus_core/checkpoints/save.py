@@ -21,11 +21,22 @@ from janus_core.checkpoints.keymaps import Piece, pieces, unused_official
 from janus_core.checkpoints.weights import Source, WeightFormat, write_weights
 from janus_core.configs import JanusConfig, Layout
 from janus_core.models.janus import Janus
+from janus_core.processing import chat
 from janus_core.processing.images import ImageSettings, read_image_settings
 from janus_core.processing.tokenizer import Tokenizer
 
 MAX_SHARD_BYTES = 5_000_000_000
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+_HF_TOKENIZER = {
+    # transformers' LlamaTokenizer would rebuild the tokenizer, and JanusProcessor asks for these three by name
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "extra_special_tokens": {
+        "image_token": chat.IMAGE,
+        "boi_token": chat.IMAGE_START,
+        "eoi_token": chat.IMAGE_END,
+    },
+}
 
 
 def save_checkpoint(
@@ -79,6 +90,11 @@ def write_description(
     size = {"height": images.image_size, "width": images.image_size}
     kind = {"image_processor_type": "JanusImageProcessor", "processor_class": "JanusProcessor"}
     _write_json(folder / "preprocessor_config.json", {**kind, "size": size, "do_rescale": True, **pixels})
+    processor = {"processor_class": "JanusProcessor", "num_image_tokens": config.siglip.num_patches}
+    _write_json(folder / "processor_config.json", {**processor, "use_default_system_prompt": True})
+    settings_path = folder / "tokenizer_config.json"
+    settings = json.loads(settings_path.read_text(encoding="utf-8")) if settings_path.is_file() else {}
+    _write_json(settings_path, settings | _HF_TOKENIZER)
     _write_json(
         folder / "generation_config.json",
         {

@@ -20,8 +20,8 @@ from .conftest import expected
 from .test_golden_processing import DRAWING
 
 TOLERANCE = 1e-4
-BF16_TOLERANCE = 0.1
-"""Mixed logits at guidance 5 reach 10, and are five times a difference of two bf16 numbers."""
+BF16_TOLERANCE = 0.06
+"""Logits reach 2.7 before they are mixed, and bf16 keeps 8 bits; 0.036 was measured."""
 
 
 def draw(

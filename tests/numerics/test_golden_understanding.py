@@ -18,7 +18,7 @@ from .test_golden_processing import QUESTIONS, TEXT
 
 TOLERANCE = 1e-4
 BF16_TOLERANCE = 0.06
-"""Logits of the golden model reach 4; bf16 keeps 8 bits. Sums are ordered differently here (fused weights)."""
+"""Logits reach 4 and bf16 keeps 8 bits; 0.047 was measured, and the official bf16 and float32 are 0.055 apart."""
 EOS = 321
 
 
@@ -122,7 +122,7 @@ def test_bfloat16(golden_bf16: Engine, pictures: list[Image.Image]) -> None:
     assert torch.equal(pixels, want["pixel_values"][0])
     features = model.embed_images(pixels)
     embeddings = model.embed_prompt(torch.tensor([row.ids]), golden_bf16.tokenizer.image_id, features)
-    torch.testing.assert_close(embeddings, want["inputs_embeds"], rtol=0, atol=BF16_TOLERANCE)
+    assert torch.equal(embeddings, want["inputs_embeds"])
     hidden = model.llama(embeddings, lay_out([row.ids], 0, 0, model.device).step)
     logits = model.text_logits(hidden[0])
     torch.testing.assert_close(logits, want["text_logits"][0].float(), rtol=0, atol=BF16_TOLERANCE)

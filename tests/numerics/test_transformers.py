@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest, load_engine
+from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest, Rejected, load_engine
 from janus_core.checkpoints.random import write_random_checkpoint
 from janus_core.checkpoints.save import save_checkpoint
 from janus_core.configs import JanusConfig, LlamaConfig, SiglipConfig, VQConfig
 from janus_core.processing import chat
+
+from .conftest import GOLDEN
 
 NEW_TOKENS = 12
 
@@ -143,6 +145,23 @@ def test_saved_by_transformers_and_loaded_by_us(ours: Engine, config: JanusConfi
     for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
         (tmp_path / "theirs" / name).write_bytes((source / name).read_bytes())
     assert_equal_answers(load_engine(tmp_path / "theirs", device="cpu"), reference)
+
+
+def test_transformers_processor_makes_the_same_ids(ours: Engine, config: JanusConfig, tmp_path: Path) -> None:
+    """Its pixels differ for some aspect ratios: it rounds the new side where the official code truncates."""
+    from transformers import JanusProcessor
+
+    for source in (write_random_checkpoint(tmp_path / "random", config, layout="official"), GOLDEN / "model"):
+        saved = tmp_path / "saved" / source.name
+        save_checkpoint(load_engine(source, device="cpu").model, saved, processing_from=source)
+        engine = load_engine(saved, device="cpu")
+        processor = JanusProcessor.from_pretrained(saved)
+        picture = Image.effect_noise((48, 48), 90).convert("RGB")
+        row = engine.prepare_caption(0, CaptionRequest(picture, "What is it?"))
+        assert not isinstance(row, Rejected)
+        prompt = chat.caption_prompt("What is it?", engine.roles).removeprefix(f"{chat.SYSTEM_PROMPT}\n\n")
+        inputs = processor(text=prompt, images=[picture], return_tensors="pt")
+        assert inputs["input_ids"][0].tolist() == row.ids
 
 
 @torch.inference_mode()
