@@ -29,7 +29,7 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype | None) ->
     """Load either layout, from safetensors or .bin, single or sharded.
 
     Args:
-        dtype: None keeps the checkpoint's (its text head's, where tensors differ).
+        dtype: None keeps that of the checkpoint's text head if it is float32 or bfloat16, and is float32 otherwise.
     Raises:
         ConfigInvalid, WeightsNotFound, CheckpointError.
         KeysMismatch: names every tensor that is missing, unexpected or of another shape, before anything is read.
@@ -69,4 +69,5 @@ def _wanted_pieces(model: Janus, layout: Layout) -> dict[str, list[Piece]]:
 
 def _stored_dtype(files: dict[Path, dict[str, Any]], name: str) -> torch.dtype:
     path = next(path for path, shapes in files.items() if name in shapes)
-    return next(tensor.dtype for _, tensor in read_tensors(path, [name]))
+    stored = next(tensor.dtype for _, tensor in read_tensors(path, [name]))
+    return stored if stored in (torch.float32, torch.bfloat16) else torch.float32

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -78,18 +79,20 @@ class Captioner:
         self._active = []
         cache = KVCache(self._model.config.llama, num_rows, capacity, self._model.dtype, self._model.device)
         while waiting or self._active:
-            waiting = deque(row for row in waiting if not self._is_cancelled(row.index))
             self._leave(cache, [row for row in self._active if self._is_cancelled(row.index)])
             if waiting and len(self._active) < num_rows:
-                count = take([len(row.ids) for row in waiting], num_rows - len(self._active), MAX_PREFILL_TOKENS)
-                self._prefill(cache, [waiting.popleft() for _ in range(count)])
+                room = num_rows - len(self._active)
+                count = take([len(row.ids) for row in islice(waiting, room)], room, MAX_PREFILL_TOKENS)
+                admitted = [waiting.popleft() for _ in range(count)]
+                self._prefill(cache, [row for row in admitted if not self._is_cancelled(row.index)])
             elif self._active:
                 self._step(cache)
             self._leave(cache, [row for row in self._active if row.finish_reason])
 
     def _prefill(self, cache: KVCache, rows: list[CaptionRow]) -> None:
-        model = self._model
-        first = len(self._active)
+        if not rows:
+            return
+        model, first = self._model, len(self._active)
         prefill = lay_out([row.ids for row in rows], self._eos_id, first, model.device)
         pixels = torch.cat([row.pixels for row in rows]).to(model.device, model.dtype)
         embeddings = model.embed_prompt(prefill.ids, self._image_id, model.embed_images(pixels))
@@ -113,7 +116,7 @@ class Captioner:
         logits_BV = self._model.text_logits(hidden_BD)
         if self._on_logits is not None:
             self._on_logits(rows, logits_BV)
-        uniforms = torch.tensor([row.stream[len(row.tokens)] for row in rows], dtype=torch.float64).to(hidden_BD.device)
+        uniforms = torch.tensor([row.stream[len(row.tokens)] for row in rows], dtype=torch.float64)
         for row, token in zip(rows, picker(logits_BV, uniforms).tolist(), strict=True):
             row.accept(token, self._eos_id)
 

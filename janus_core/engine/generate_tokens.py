@@ -16,7 +16,7 @@ from janus_core.engine.batcher import lay_out, next_step, take
 from janus_core.engine.cache import KVCache
 from janus_core.engine.caption import MAX_PREFILL_TOKENS
 from janus_core.engine.guidance import Guidance, without_prompt
-from janus_core.engine.sampling import Picker, Sampling, draw_stream
+from janus_core.engine.sampling import Picker, Sampling, draw_stream, sampling_device
 from janus_core.models.janus import Janus
 
 Pick = Callable[[Tensor, int], Tensor]
@@ -117,7 +117,8 @@ class _Batch:
     def __init__(self, images: Sequence[ImageRow], num_codes: int, device: torch.device) -> None:
         self._device = device
         self.codes_BN = torch.empty((len(images), num_codes), dtype=torch.int64, device=device)
-        self.streams_BN = torch.stack([draw_stream(image.sampling, num_codes) for image in images]).to(device)
+        streams_BN = torch.stack([draw_stream(image.sampling, num_codes) for image in images])
+        self.streams_BN = streams_BN.to(sampling_device(device))
         self._compose(images)
 
     def _compose(self, images: Sequence[ImageRow]) -> None:

@@ -40,10 +40,18 @@ def draw_stream(sampling: Sampling, count: int) -> Tensor:
     return torch.rand(count, dtype=torch.float64, generator=generator)
 
 
+def sampling_device(device: torch.device) -> torch.device:
+    """Where a model on `device` has its tokens picked: MPS has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 class Picker:
     """Picks tokens for one composition of the batch; made anew when rows come or go."""
 
     def __init__(self, rows: Sequence[Sampling], device: torch.device) -> None:
+        device = sampling_device(device)
+        self._device = device
+
         def index(wanted: list[int]) -> Tensor | None:
             return torch.tensor(wanted, device=device) if wanted else None
 
@@ -61,6 +69,8 @@ class Picker:
             logits_RV: float32.
             uniforms_R: float64, each row's next number.
         """
+        asked_from = logits_RV.device
+        logits_RV, uniforms_R = logits_RV.to(self._device), uniforms_R.to(self._device)
         tokens_R = logits_RV.argmax(-1)
         for rows, filtered in ((self._plain, False), (self._filtered, True)):
             if rows is None:
@@ -72,7 +82,7 @@ class Picker:
                 tokens_R[rows] = order.gather(1, _invert(ranked, uniforms_R[rows])[:, None])[:, 0]
             else:
                 tokens_R[rows] = _invert(probabilities, uniforms_R[rows])
-        return tokens_R
+        return tokens_R.to(asked_from)
 
 
 def keep_likeliest(ranked_RV: Tensor, top_k_R1: Tensor, top_p_R1: Tensor) -> Tensor:
