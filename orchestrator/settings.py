@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     presigned_url_seconds: int = 3600
     max_request_bytes: int = 8 * 2**20
     max_inline_items: int = 10_000
-    max_item_line_bytes: int = 64 * 2**10
+    max_item_line_bytes: int = 256 * 2**10
     max_open_jobs_per_team: int = 1000
 
     # Shards and leases. The database's clock is the only clock that a lease knows.
@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     control_seconds: float = 1.0  # how often a worker looks for cancel and pause
     flush_seconds: float = 5.0  # finished items reach the store at least this often
     max_crashes: int = 3  # expired leases of one shard before it is halved
-    retry_delay_seconds: float = 10.0  # after a store or database fault, times the number of tries
+    retry_delay_seconds: float = 10.0  # after a store or database fault, times the number of tries, at most 30
 
     # Dispatch.
     loop_seconds: float = 0.5  # pause between two rounds of a loop that found nothing to do
@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     max_image_pixels: int = 50_000_000
     fetch_threads: int = 4
     stuck_seconds: float = 120.0  # a worker that sees dispatched work and gets none for so long exits, to be restarted
+    engine_stuck_seconds: float = 900.0  # a model that takes no step for so long has hung: the process exits
 
     home: Path = Field(default_factory=lambda: default_home())
     log_level: str = "info"

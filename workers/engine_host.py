@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -25,6 +27,8 @@ __all__ = [
     "load",
 ]
 
+DIED = 70  # exit status of a worker that gave itself up: EX_SOFTWARE of sysexits.h
+
 Request: TypeAlias = CaptionRequest | GenerateRequest
 Answer: TypeAlias = Caption | GeneratedImage | Rejected
 
@@ -38,6 +42,18 @@ def load(models: Sequence[str], *, device: str, dtype: str) -> dict[str, Any]:
         name, _, path = model.partition("=")
         engines[name] = load_engine(path or name, device=device, dtype=dtype)
     return engines
+
+
+def breaks_the_device(error: Exception) -> bool:
+    """True where every later call in this process would fail too, so that no item is to blame for what comes now."""
+    text = str(error)
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in text or "device-side assert" in text
+
+
+def die(reason: str) -> None:
+    """End the process at once: leases run out, the shards go elsewhere, and this worker is started again."""
+    get_logger().critical("worker_dies", reason=reason[:1000])
+    os._exit(DIED)
 
 
 @dataclass(eq=False)
@@ -94,6 +110,7 @@ class EngineHost:
         self._waiting: deque[_Unit] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._last_step: float | None = None  # when the batch that runs last showed a sign of life
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -115,6 +132,11 @@ class EngineHost:
             self._changed.notify()
         return ticket
 
+    def stuck_seconds(self) -> float:
+        """For how long the batch that runs has taken no step; 0 while none runs."""
+        last_step = self._last_step
+        return 0.0 if last_step is None else time.monotonic() - last_step
+
     def close(self) -> None:
         """Stop after the batch that runs; what waits is given up."""
         with self._changed:
@@ -125,8 +147,14 @@ class EngineHost:
         self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._next_batch():
-            self._serve(batch)
+        try:
+            while batch := self._next_batch():
+                self._last_step = time.monotonic()
+                self._serve(batch)
+                self._last_step = None
+        except BaseException as error:
+            # Without this thread every lease would be renewed and nothing computed.
+            die(f"the engine thread failed: {type(error).__name__}: {error}")
 
     def _next_batch(self) -> list[_Unit]:
         """The oldest request and those behind it that can share its batch; empty once closed and drained."""
@@ -149,20 +177,25 @@ class EngineHost:
         if not live:
             return
         try:
-            answers = self._compute(live)
+            answered = list(zip(live, self._compute(live), strict=True))
         except Exception as error:
+            if breaks_the_device(error):
+                die(f"the device is broken: {type(error).__name__}: {error}")
             self._serve_apart(live, error)
             return
-        for unit, answer in zip(live, answers, strict=True):
+        for unit, answer in answered:
             unit.ticket.answer(unit.k, answer)
 
     def _compute(self, units: list[_Unit]) -> list[Answer]:
         model, kind = units[0].batches_with
         engine = self._engines[model]
         compute = engine.caption if kind is CaptionRequest else engine.generate
-        answers: list[Answer] = compute(
-            [unit.request for unit in units], is_cancelled=lambda i: units[i].ticket.cancelled.is_set()
-        )
+
+        def is_cancelled(i: int) -> bool:
+            self._last_step = time.monotonic()
+            return units[i].ticket.cancelled.is_set()
+
+        answers: list[Answer] = compute([unit.request for unit in units], is_cancelled=is_cancelled)
         return answers
 
     def _serve_apart(self, units: list[_Unit], error: Exception) -> None:

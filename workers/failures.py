@@ -10,8 +10,10 @@ from psycopg import OperationalError as PsycopgOperationalError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from orchestrator.artifacts.base import StoreUnavailable
+from orchestrator.artifacts.base import StoreRefused, StoreUnavailable
 from orchestrator.domain.failures import FAILURE_CODES, Failure
+
+PATIENCE_WITH_REFUSALS = 4
 
 # Faults of the world: Postgres or the store is away or overloaded. No item is to blame.
 WORLD_FAULTS = (StoreUnavailable, OperationalError, InterfaceError, PoolTimeout, PsycopgOperationalError)
@@ -31,8 +33,15 @@ class BadInput(WorkerError):
         self.code = code
 
 
-def failure_of(error: BaseException, *, place: str, attempt: int) -> Failure | None:
-    """The failure that an exception means for its item, or None where the item is not to blame."""
+def failure_of(error: BaseException, *, place: str, attempt: int, was_released: int = 0) -> Failure | None:
+    """The failure that an exception means for its item, or None where the item is not to blame.
+
+    Args:
+        was_released: how often the shard was given back before. A store that refuses may be set up wrongly, which
+            somebody will mend; one that still refuses after that has something against this object.
+    """
+    if isinstance(error, StoreRefused) and was_released >= PATIENCE_WITH_REFUSALS:
+        return Failure("image_refused", f"{place}: {error}", attempt)
     if isinstance(error, WORLD_FAULTS):
         return None
     if isinstance(error, BadInput):

@@ -31,8 +31,8 @@ class Hold:
         return self.shard_id, self.attempt
 
     def stop(self, reason: str) -> None:
-        """The first reason stays, but a lost lease outranks it."""
-        if self.stop_reason is None or reason == "lost":
+        """The first reason stays, but a cancelled job outranks it, and a lost lease everything."""
+        if self.stop_reason is None or reason == "lost" or (reason == "cancel" and self.stop_reason != "lost"):
             self.stop_reason = reason
 
 
@@ -59,7 +59,6 @@ class Heartbeat:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._draining = False
-        self._last_held = clock()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -78,7 +77,6 @@ class Heartbeat:
         finally:
             with self._lock:
                 del self._holds[hold.pair]
-                self._last_held = self._clock()
 
     def drain(self) -> None:
         """Ask every attempt to stop and give its shard back: the process is about to end."""
@@ -91,10 +89,9 @@ class Heartbeat:
     def draining(self) -> bool:
         return self._draining
 
-    def idle_seconds(self) -> float:
-        """For how long this process has held no lease; 0 while it holds one."""
-        with self._lock:
-            return 0.0 if self._holds else self._clock() - self._last_held
+    @property
+    def holds_any(self) -> bool:
+        return bool(self._holds)
 
     def close(self) -> None:
         self._closed.set()
@@ -117,10 +114,8 @@ class Heartbeat:
         held = self._held()
         with self._sessions.begin() as session:
             workers.beat(session, self._worker_id)
-            renewed = shards.renew_leases(session, held, lease_seconds=self._lease_seconds) if held else set()
-        for pair, hold in held.items():
-            if pair not in renewed:
-                hold.stop("lost")
+            if held:
+                shards.renew_leases(session, held, lease_seconds=self._lease_seconds)
 
     def _look_for_stops(self) -> None:
         held = self._held()

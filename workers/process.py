@@ -7,12 +7,14 @@ import secrets
 import signal
 import socket
 import threading
+import time
 
 from orchestrator.artifacts import open_store
 from orchestrator.db import workers
 from orchestrator.db.session import SessionFactory, connect, session_factory
 from orchestrator.settings import Settings
 from orchestrator.telemetry import get_logger
+from orchestrator.transport import redis_ping
 from workers import engine_host
 from workers.engine_host import EngineHost
 from workers.heartbeat import Heartbeat
@@ -38,6 +40,7 @@ class WorkerProcess:
             control_seconds=settings.control_seconds,
         )
         self.runner = Runner(settings, self.worker_id, self.sessions, self.store, self.heartbeat, self.host)
+        self._ping_broker = redis_ping(settings)
         self._closed = threading.Event()
 
     def register(self) -> None:
@@ -63,19 +66,28 @@ class WorkerProcess:
             get_logger(worker=self.worker_id).warning("goodbye_failed", error=str(error)[:300])
 
     def _watch(self) -> None:
-        """End a process that hears nothing while work waits: its consumer went deaf after the broker dropped it."""
-        limit = self.settings.stuck_seconds
-        while not self._closed.wait(min(limit / 4, 15)):
-            try:
-                if self.heartbeat.idle_seconds() < limit or self.heartbeat.draining:
-                    continue
-                with self.sessions() as session:
-                    unanswered = workers.oldest_unanswered_seconds(session, self.host.models)
-            except Exception as error:
-                get_logger(worker=self.worker_id).warning("watch_failed", error=str(error)[:300])
+        """End a process that cannot work: its engine hangs, or it hears nothing while work waits."""
+        deaf_since: float | None = None
+        while not self._closed.wait(min(self.settings.stuck_seconds / 8, 15)):
+            if self.host.stuck_seconds() > self.settings.engine_stuck_seconds:
+                engine_host.die(f"the engine took no step for {self.host.stuck_seconds():.0f} s")
+            if not self._hears_nothing():
+                deaf_since = None
                 continue
-            # Shards are published again and again while nobody answers, so any age shows that messages go unheard.
-            if unanswered > self.settings.republish_seconds / 2:
-                get_logger(worker=self.worker_id).error("deaf", idle_seconds=self.heartbeat.idle_seconds())
+            deaf_since = deaf_since or time.monotonic()
+            if time.monotonic() - deaf_since > self.settings.stuck_seconds:
+                get_logger(worker=self.worker_id).error("deaf", seconds=time.monotonic() - deaf_since)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
+
+    def _hears_nothing(self) -> bool:
+        """True while this process holds nothing although shards for it are in a queue that answers."""
+        try:
+            if self.heartbeat.holds_any or self.heartbeat.draining:
+                return False
+            self._ping_broker()
+            with self.sessions() as session:
+                return workers.has_dispatched_shards(session, self.host.models)
+        except Exception as error:
+            get_logger(worker=self.worker_id).warning("watch_failed", error=str(error)[:300])
+            return False

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.artifacts.base import ObjectStore
@@ -20,7 +21,7 @@ from orchestrator.db.session import SessionFactory
 from orchestrator.db.shards import ItemFailure, LeaseLost
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.domain.failures import Failure
-from orchestrator.domain.items import MAX_LINE_BYTES, Item
+from orchestrator.domain.items import MAX_LINE_BYTES, Item, clean_message
 from orchestrator.domain.jobs import CaptionOptions, JobKind, Options, options_for, seed_of
 from orchestrator.domain.shards import Part, finished_indexes, part_key, runs_of
 from orchestrator.settings import Settings
@@ -58,7 +59,8 @@ class Runner:
     def run(self, shard_id: int, attempt: int) -> None:
         """Run one attempt to whatever end it comes to; old messages end here at once."""
         with self.sessions() as session:
-            is_suspect = shards.get_shard(session, shard_id).crashes > 0
+            shard = shards.find_shard(session, shard_id)
+        is_suspect = shard is not None and shard.crashes > 0
         # The lease is taken only inside: a suspect that holds one is alone, so its next crash is its own.
         with self._turnstile.alone() if is_suspect else self._turnstile.together():
             if not self.heartbeat.draining:
@@ -75,25 +77,31 @@ class Runner:
             log.info("message_is_old")
             return
         with self.heartbeat.hold(shard_id, attempt) as hold:
+            running = _Attempt(self, job, shard, hold)
             try:
-                outcome = _Attempt(self, job, shard, hold).run()
+                outcome = running.run()
             except LeaseLost:
                 outcome = "lost"
             except WORLD_FAULTS as error:
                 outcome = "released"
                 log.warning("attempt_hit_a_fault", error=f"{type(error).__name__}: {error}"[:500])
-                self._release(hold, str(error))
+                self._end(hold, running.save_and_release, str(error))
+            except Exception as error:
+                outcome = "crashed"
+                log.error("attempt_crashed", exc_info=error)
+                self._end(hold, self._expire, hold)
         log.info("attempt_ended", job=job.id, outcome=outcome)
 
-    def _release(self, hold: Hold, reason: str) -> None:
-        delay_seconds = self.settings.retry_delay_seconds
+    def _expire(self, hold: Hold) -> None:
+        with self.sessions.begin() as session:
+            shards.expire_shard_if_leased(session, hold.shard_id, hold.attempt)
+
+    def _end(self, hold: Hold, way: Callable[[Any], None], value: Any) -> None:
         try:
-            with self.sessions.begin() as session:
-                shards.release_shard_if_leased(
-                    session, hold.shard_id, hold.attempt, reason=reason[:500], delay_seconds=delay_seconds
-                )
-        except (LeaseLost, *WORLD_FAULTS):
-            pass  # the reaper takes the shard back when the lease runs out
+            way(value)
+        except (LeaseLost, *WORLD_FAULTS) as error:
+            # The reaper takes the shard back when the lease runs out.
+            get_logger(shard=hold.shard_id, attempt=hold.attempt).warning("not_given_back", error=str(error)[:300])
 
 
 class _Attempt:
@@ -130,6 +138,19 @@ class _Attempt:
             finally:
                 self._give_up_in_flight()
         return self._close(self._hold.stop_reason)
+
+    def save_and_release(self, reason: str) -> None:
+        """Keep what is finished, and give the shard back for a while that grows with each time."""
+        try:
+            self._flush()
+        except WORLD_FAULTS as error:
+            get_logger(shard=self._shard.id).warning("last_flush_failed", error=str(error)[:300])
+        delay_seconds = self._settings.retry_delay_seconds * min(self._shard.releases + 1, 30)
+        self._write(
+            lambda session: shards.release_shard_if_leased(
+                session, self._shard.id, self._hold.attempt, reason=clean_message(reason), delay_seconds=delay_seconds
+            )
+        )
 
     def _unfinished_items(self) -> list[Item]:
         first, end = self._shard.first_index, self._shard.first_index + self._shard.num_items
@@ -170,7 +191,12 @@ class _Attempt:
         try:
             then(item, future.result())
         except Exception as error:
-            failure = failure_of(error, place=f"items[{item.index}]", attempt=self._hold.attempt)
+            failure = failure_of(
+                error,
+                place=f"items[{item.index}]",
+                attempt=self._hold.attempt,
+                was_released=self._shard.releases,
+            )
             if failure is None:
                 raise
             self._fail(item, failure)
@@ -216,7 +242,7 @@ class _Attempt:
     def _begin_storing(self, item: Item, answers: list[Any], pool: ThreadPoolExecutor) -> None:
         rejected = next((answer for answer in answers if isinstance(answer, Rejected)), None)
         if rejected is not None:
-            code = "prompt_empty" if rejected.code == "prompt_empty" else "request_rejected"
+            code = rejected.code if rejected.code in ("prompt_empty", "image_unreadable") else "request_rejected"
             raise BadInput(code, f"items[{item.index}]: {rejected.message}")
         self._storing[pool.submit(self._store_answers, item, answers)] = item
 
@@ -240,6 +266,7 @@ class _Attempt:
         self._lines[item.index] = outputs.encode_line(item.index, item.id, record)
 
     def _fail(self, item: Item, failure: Failure) -> None:
+        failure = replace(failure, message=clean_message(failure.message))
         self._lines[item.index] = outputs.encode_line(item.index, item.id, outputs.failure_record(failure))
         self._failures.append(ItemFailure(item.index, item.id, failure.code, failure.message, failure.attempts))
 
@@ -287,13 +314,16 @@ class _Attempt:
         give_up_at = time.monotonic() + self._settings.lease_seconds
         while True:
             try:
-                with self._runner.sessions.begin() as session:
-                    write(session)
+                self._write(write)
                 return
             except WORLD_FAULTS:
                 if time.monotonic() > give_up_at or self._hold.stop_reason == "lost":
                     raise
                 time.sleep(0.5)
+
+    def _write(self, write: Callable[[Any], None]) -> None:
+        with self._runner.sessions.begin() as session:
+            write(session)
 
     def _give_up_in_flight(self) -> None:
         """Take back what is not finished; whatever has not begun is dropped, the engine lets go at its next step."""

@@ -109,11 +109,12 @@ def upgrade() -> None:
         "uploads",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("team_id", sa.Text(), nullable=False),
+        sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["team_id"], ["teams.id"], name=op.f("fk_uploads_team_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+        sa.UniqueConstraint("team_id", "idempotency_key", name=op.f("uq_uploads_team_id_idempotency_key")),
     )
-    op.create_index(op.f("ix_uploads_team_id"), "uploads", ["team_id"], unique=False)
     op.create_table(
         "events",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
@@ -200,7 +201,6 @@ def downgrade() -> None:
     op.drop_table("failures")
     op.drop_index("ix_events_job_id_id", table_name="events")
     op.drop_table("events")
-    op.drop_index(op.f("ix_uploads_team_id"), table_name="uploads")
     op.drop_table("uploads")
     op.drop_index(op.f("ix_keys_team_id"), table_name="keys")
     op.drop_table("keys")

@@ -62,6 +62,7 @@ def _requires(scope: str) -> Callable[[Caller], Caller]:
     return check
 
 
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 AppServices = Annotated[Services, Depends(get_services)]
 DbSession = Annotated[Session, Depends(get_session, scope="function")]
 Reader = Annotated[Caller, Depends(_requires("jobs:read"))]

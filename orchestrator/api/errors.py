@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from orchestrator.artifacts.base import ObjectMissing, StoreError
@@ -71,12 +71,17 @@ def install(app: FastAPI) -> None:
     def missing(request: Request, error: ObjectMissing) -> JSONResponse:
         return problem(request, 404, "object_missing", str(error))
 
+    @app.exception_handler(DataError)
+    def not_storable(request: Request, error: DataError) -> JSONResponse:
+        detail = f"a value cannot be stored: {str(error.orig).splitlines()[0]}"
+        return problem(request, 422, "invalid_request", detail)
+
     @app.exception_handler(StoreError)
     @app.exception_handler(OperationalError)
     @app.exception_handler(InterfaceError)
     def unavailable(request: Request, error: Exception) -> JSONResponse:
         get_logger().warning("unavailable", request_id=request_id_of(request), error=str(error)[:500])
-        detail = "the database or the object store did not answer; nothing was changed. Try again in a few seconds."
+        detail = "the database or the object store did not answer. Try again in a few seconds."
         return problem(request, 503, "unavailable", detail, {"Retry-After": "5"})
 
 

@@ -79,7 +79,7 @@ def _waiting_reason(job: JobRow, counts: Counts, served: frozenset[str]) -> str 
     if job.state == JobState.accepted:
         return "its input is being read"
     if job.state == JobState.finishing:
-        return "its results are being merged"
+        return job.state_reason or "its results are being merged"
     if job.model not in served:
         return f"no worker serves {job.model} now; start one with `janus worker --model {job.model}`"
     if not counts.finished:

@@ -2,7 +2,8 @@
 
 StoreError
 ├── ObjectMissing      no object of that name
-└── StoreUnavailable   the store did not answer, or refused: worth another try later
+└── StoreUnavailable   the store did not answer: worth another try later
+    └── StoreRefused   it answered no: perhaps for this object only, perhaps its settings are wrong
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ class ObjectMissing(StoreError):
 
 
 class StoreUnavailable(StoreError):
+    pass
+
+
+class StoreRefused(StoreUnavailable):
     pass
 
 

@@ -18,9 +18,10 @@ import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
-from orchestrator.artifacts.base import ObjectMissing, StoredObject, StoreError, StoreUnavailable
+from orchestrator.artifacts.base import ObjectMissing, StoredObject, StoreError, StoreRefused, StoreUnavailable
 
-_MISSING = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "ResourceNotFound"}
+_MISSING = {"NoSuchKey", "NoSuchObject"}
+_TRY_AGAIN = {408, 429}
 
 
 class S3Store:
@@ -133,7 +134,9 @@ def _translated(key: str) -> Iterator[None]:
     except S3Error as error:
         if error.code in _MISSING:
             raise ObjectMissing(f"there is no object {key!r}") from error
-        raise StoreUnavailable(f"the object store refused {key!r}: {error.code}: {error.message}") from error
+        refused = 400 <= error.response.status < 500 and error.response.status not in _TRY_AGAIN
+        kind = StoreRefused if refused else StoreUnavailable
+        raise kind(f"the object store refused {key!r}: {error.code}: {error.message}") from error
     except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError, OSError) as error:
         raise StoreUnavailable(f"the object store did not answer for {key!r}: {error}") from error
 

@@ -71,7 +71,19 @@ def _find_same_request(session: Session, team_id: str, key: str | None, request_
     return job
 
 
-def create_retry(session: Session, job: JobRow) -> JobRow:
+def find_by_idempotency_key(
+    session: Session, team_id: str, idempotency_key: str | None, request_sha256: str
+) -> JobRow | None:
+    """The job that this key made, if it made one. Raises Conflict where that was from another request."""
+    if idempotency_key is None:
+        return None
+    made = select(JobRow.id).where(JobRow.team_id == team_id, JobRow.idempotency_key == idempotency_key)
+    if session.scalars(made).first() is None:
+        return None
+    return _find_same_request(session, team_id, idempotency_key, request_sha256)
+
+
+def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None = None) -> JobRow:
     """A job of the items that failed in one that has ended. Raises Conflict where there is nothing to retry."""
     if not JobState(job.state).ended or not job.num_failures:
         raise Conflict(f"{job.id} is {job.state} with {job.num_failures} failures; there is nothing to retry")
@@ -86,6 +98,8 @@ def create_retry(session: Session, job: JobRow) -> JobRow:
         input={"retry_of": job.id},
         shard_items=job.shard_items,
         priority=job.priority,
+        idempotency_key=idempotency_key,
+        request_sha256=f"retry of {job.id}",
     )
     return retry
 
@@ -138,7 +152,7 @@ def list_failures(session: Session, job_id: str, *, after_index: int, limit: int
 
 
 def request_cancel(session: Session, job: JobRow) -> None:
-    """Cancel what waits now; workers drop what they hold within a second or two; the finisher ends the job.
+    """Nothing starts from now on. The reaper cancels what waits, workers drop what they hold, the finisher ends the job.
 
     Asking twice is harmless. Raises Conflict where the job has ended otherwise.
     """
@@ -151,12 +165,6 @@ def request_cancel(session: Session, job: JobRow) -> None:
     )
     if not _changed(session, statement):
         raise Conflict(f"{job.id} is {job.state}; only an accepted or running job can be cancelled")
-    waiting = [ShardState.waiting, ShardState.dispatched]
-    session.execute(
-        update(ShardRow)
-        .where(ShardRow.job_id == job.id, ShardRow.state.in_(waiting))
-        .values(state=ShardState.cancelled, finished_at=func.clock_timestamp())
-    )
     events.record(session, "job.cancel_requested", job_id=job.id)
 
 
@@ -168,6 +176,12 @@ def pause(session: Session, job: JobRow) -> None:
     statement = update(JobRow).where(JobRow.id == job.id, JobRow.state.in_(open_states), JobRow.paused_at.is_(None))
     if not _changed(session, statement.values(paused_at=func.clock_timestamp())):
         raise Conflict(f"{job.id} is {job.state}; only an accepted or running job can be paused")
+    # What is in the queue goes back, so that it does not keep a place there; its message finds nothing to lease.
+    session.execute(
+        update(ShardRow)
+        .where(ShardRow.job_id == job.id, ShardRow.state == ShardState.dispatched)
+        .values(state=ShardState.waiting)
+    )
     events.record(session, "job.paused", job_id=job.id)
 
 
@@ -229,11 +243,21 @@ def begin_finishing(session: Session, job_id: str) -> None:
         events.record(session, "job.finishing", job_id=job_id)
 
 
+def note_trouble(session: Session, job_id: str, reason: str) -> None:
+    """Say why a job cannot be finished yet; its state stays, and the finisher goes on trying."""
+    if _changed(
+        session,
+        update(JobRow)
+        .where(JobRow.id == job_id, JobRow.state_reason.is_distinct_from(reason))
+        .values(state_reason=reason),
+    ):
+        events.record(session, "job.finish_failed", job_id=job_id, reason=reason)
+
+
 def finish(session: Session, job: JobRow, counts: Counts, manifest_sha256: str) -> JobState:
-    """finishing -> completed, or cancelled where that was asked and some items have no result."""
-    state = JobState.cancelled if counts.cancelled else JobState.completed
-    if job.cancel_requested_at is not None and counts.total == 0:
-        state = JobState.cancelled
+    """finishing -> cancelled where that was asked for and left items without a result, else completed."""
+    was_cut = job.cancel_requested_at is not None and (counts.cancelled > 0 or counts.total == 0)
+    state = JobState.cancelled if was_cut else JobState.completed
     statement = (
         update(JobRow)
         .where(JobRow.id == job.id, JobRow.state == JobState.finishing)
@@ -243,6 +267,7 @@ def finish(session: Session, job: JobRow, counts: Counts, manifest_sha256: str) 
             num_failures=counts.failures,
             num_cancelled=counts.cancelled,
             manifest_sha256=manifest_sha256,
+            state_reason=None,
             paused_at=None,
             finished_at=func.clock_timestamp(),
         )

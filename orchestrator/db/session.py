@@ -20,6 +20,11 @@ def connect(database_url: str, *, pool_size: int = 5, statement_timeout_seconds:
         pool_timeout=30,
         connect_args={
             "connect_timeout": 10,
+            # A database that vanished without a word is noticed in half a minute, not in the kernel's two hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
             "options": f"-c statement_timeout={statement_timeout_seconds * 1000} -c timezone=UTC",
         },
     )

@@ -174,7 +174,12 @@ def take_lease(
     """dispatched -> leased. None where the message is old: someone holds the shard, or it is over."""
     statement = (
         update(ShardRow)
-        .where(ShardRow.id == shard_id, ShardRow.attempt == attempt, ShardRow.state == ShardState.dispatched)
+        .where(
+            ShardRow.id == shard_id,
+            ShardRow.attempt == attempt,
+            ShardRow.state == ShardState.dispatched,
+            ShardRow.job_id.in_(select(JobRow.id).where(JobRow.cancel_requested_at.is_(None))),
+        )
         .values(state=ShardState.leased, worker_id=worker_id, lease_expires_at=_from_now(lease_seconds))
         .returning(ShardRow)
     )
@@ -182,10 +187,19 @@ def take_lease(
 
 
 def renew_leases(session: Session, held: Iterable[tuple[int, int]], *, lease_seconds: float) -> set[tuple[int, int]]:
-    """Renew those (shard, attempt) pairs that are still leased; the others are lost."""
+    """Renew those (shard, attempt) pairs that are still leased.
+
+    A row that somebody else works on right now is left for the next beat, so that one cannot hold up the others; which
+    leases are lost is for find_stops to say.
+    """
+    ours = (
+        select(ShardRow.id)
+        .where(tuple_(ShardRow.id, ShardRow.attempt).in_(list(held)), ShardRow.state == ShardState.leased)
+        .with_for_update(skip_locked=True)
+    )
     statement = (
         update(ShardRow)
-        .where(tuple_(ShardRow.id, ShardRow.attempt).in_(list(held)), ShardRow.state == ShardState.leased)
+        .where(ShardRow.id.in_(ours))
         .values(lease_expires_at=_from_now(lease_seconds))
         .returning(ShardRow.id, ShardRow.attempt)
     )
@@ -279,6 +293,12 @@ def release_shard_if_leased(
     events.record(session, "shard.released", job_id=job_id, shard_id=shard_id, attempt=attempt, reason=reason)
 
 
+def expire_shard_if_leased(session: Session, shard_id: int, attempt: int) -> None:
+    """End the lease now: the attempt failed for a reason nobody foresaw, so the reaper judges it. Raises LeaseLost."""
+    job_id = _fenced(session, shard_id, attempt, lease_expires_at=func.clock_timestamp())
+    events.record(session, "shard.crashed", job_id=job_id, shard_id=shard_id, attempt=attempt)
+
+
 def _fenced(session: Session, shard_id: int, attempt: int, **values: Any) -> str:
     """The one door for writes of an attempt: they change nothing unless it still holds the lease."""
     statement = (
@@ -296,12 +316,48 @@ def _fenced(session: Session, shard_id: int, attempt: int, **values: Any) -> str
 # --- Expired leases -----------------------------------------------------------------------------------------------
 
 
-def lock_expired(session: Session, now: datetime, *, limit: int = 100) -> Sequence[ShardRow]:
-    """Shards whose lease ran out before `now`, locked until the transaction ends."""
+def list_expired(session: Session, now: datetime, *, limit: int = 100) -> Sequence[ShardRow]:
+    """Shards whose lease ran out before `now`, as they are at this moment."""
     statement = select(ShardRow).where(ShardRow.state == ShardState.leased, ShardRow.lease_expires_at < now)
-    return session.scalars(
-        statement.order_by(ShardRow.lease_expires_at).limit(limit).with_for_update(skip_locked=True)
-    ).all()
+    return session.scalars(statement.order_by(ShardRow.lease_expires_at).limit(limit)).all()
+
+
+def lock_unchanged(session: Session, seen: ShardRow) -> ShardRow | None:
+    """The shard, locked until the transaction ends; None where its attempt renewed, wrote or ended since."""
+    statement = select(ShardRow).where(
+        ShardRow.id == seen.id,
+        ShardRow.attempt == seen.attempt,
+        ShardRow.state == ShardState.leased,
+        ShardRow.lease_expires_at == seen.lease_expires_at,
+        func.jsonb_array_length(ShardRow.parts) == len(seen.parts),
+    )
+    return session.scalars(statement.with_for_update(skip_locked=True)).first()
+
+
+def cancel_leftovers(session: Session, *, limit: int = 5000) -> int:
+    """waiting or dispatched -> cancelled for shards of cancelled jobs, however they came to be waiting; how many."""
+    leftovers = (
+        select(ShardRow.id)
+        .join(JobRow, JobRow.id == ShardRow.job_id)
+        .where(
+            JobRow.cancel_requested_at.is_not(None),
+            JobRow.state == JobState.running,
+            ShardRow.state.in_([ShardState.waiting, ShardState.dispatched]),
+        )
+        .limit(limit)
+        .with_for_update(of=ShardRow, skip_locked=True)
+    )
+    statement = (
+        update(ShardRow)
+        .where(ShardRow.id.in_(leftovers))
+        .values(state=ShardState.cancelled, finished_at=func.clock_timestamp())
+        .returning(ShardRow.id)
+    )
+    return len(session.execute(statement.execution_options(synchronize_session=False)).all())
+
+
+def find_shard(session: Session, shard_id: int) -> ShardRow | None:
+    return session.get(ShardRow, shard_id)
 
 
 def retry_expired(session: Session, shard: ShardRow, crashes: int) -> None:

@@ -72,9 +72,11 @@ class UploadRow(Table):
     """A prefix that a team may write below: `uploads/{team}/{id}/`."""
 
     __tablename__ = "uploads"
+    __table_args__ = (UniqueConstraint("team_id", "idempotency_key"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), index=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    idempotency_key: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

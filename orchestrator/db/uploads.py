@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from orchestrator.db.tables import UploadRow
@@ -10,12 +11,17 @@ from orchestrator.domain.errors import NotFound
 from orchestrator.domain.ids import new_id
 
 
-def create_upload(session: Session, team_id: str) -> UploadRow:
-    upload = UploadRow(id=new_id("upl"), team_id=team_id)
-    session.add(upload)
-    session.flush()
+def create_upload(session: Session, team_id: str, *, idempotency_key: str | None = None) -> tuple[UploadRow, bool]:
+    """Make an upload, or find the one that this idempotency key made: (upload, created)."""
+    upload = UploadRow(id=new_id("upl"), team_id=team_id, idempotency_key=idempotency_key)
+    try:
+        with session.begin_nested():
+            session.add(upload)
+    except IntegrityError:
+        same = (UploadRow.team_id == team_id) & (UploadRow.idempotency_key == idempotency_key)
+        return session.scalars(select(UploadRow).where(same)).one(), False
     session.refresh(upload)
-    return upload
+    return upload, True
 
 
 def get_upload(session: Session, team_id: str, upload_id: str) -> UploadRow:

@@ -93,12 +93,11 @@ def models_served(session: Session) -> frozenset[str]:
     return frozenset(model for worker in list_workers(session) if worker.alive for model in worker.models)
 
 
-def oldest_unanswered_seconds(session: Session, models: Sequence[str]) -> float:
-    """For how long the oldest dispatched shard of these models has waited for a worker; 0 where none does."""
-    age = func.extract("epoch", func.clock_timestamp() - func.min(ShardRow.published_at))
-    statement = select(age).join(JobRow, JobRow.id == ShardRow.job_id)
-    found = session.scalars(statement.where(ShardRow.state == ShardState.dispatched, JobRow.model.in_(models))).one()
-    return float(found or 0)
+def has_dispatched_shards(session: Session, models: Sequence[str]) -> bool:
+    """True while a shard of one of these models waits in a queue."""
+    statement = select(ShardRow.id).join(JobRow, JobRow.id == ShardRow.job_id)
+    found = statement.where(ShardRow.state == ShardState.dispatched, JobRow.model.in_(models)).limit(1)
+    return session.scalars(found).first() is not None
 
 
 def prune_workers(session: Session, *, older_than_days: int = 7) -> None:

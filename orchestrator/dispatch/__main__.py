@@ -20,17 +20,19 @@ from orchestrator.telemetry import configure_logging, get_logger
 
 def start_loops(settings: Settings) -> Loops:
     """Start every duty of the dispatcher."""
-    engine = connect(settings.database_url.get_secret_value(), pool_size=10, statement_timeout_seconds=120)
+    engine = connect(settings.database_url.get_secret_value(), pool_size=15, statement_timeout_seconds=120)
     sessions = session_factory(engine)
     store = open_store(settings)
     broker = CeleryBroker(settings)
     loops = Loops(sessions, pause_seconds=settings.loop_seconds)
-    loops.start("reader", Reader(sessions, store, max_item_line_bytes=settings.max_item_line_bytes))
+    for number in (1, 2):  # a job with a million items must not hold up everybody else's
+        reader = Reader(sessions, store, max_item_line_bytes=settings.max_item_line_bytes)
+        loops.start(f"reader-{number}", reader)
+        loops.start(f"finisher-{number}", Finisher(sessions, store))
     loops.start("dispatcher", Dispatcher(sessions, broker, queue_depth=settings.queue_depth))
     loops.start("reaper", Reaper(sessions, store, max_crashes=settings.max_crashes), every_seconds=1)
     reconciler = Reconciler(sessions, broker, republish_seconds=settings.republish_seconds)
     loops.start("reconciler", reconciler, every_seconds=min(2.0, settings.republish_seconds))
-    loops.start("finisher", Finisher(sessions, store))
     return loops
 
 

@@ -11,16 +11,18 @@ import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from sqlalchemy.orm import Session
 
-from orchestrator.artifacts.base import ObjectStore
+from orchestrator.artifacts.base import ObjectStore, StoreUnavailable
 from orchestrator.db import jobs, shards
 from orchestrator.db.session import SessionFactory, try_lock
 from orchestrator.db.tables import JobRow, ShardRow
+from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain.errors import JanusError
 from orchestrator.domain.jobs import Counts
+from orchestrator.domain.shards import ShardState
 
 MANIFEST_VERSION = 1
 
@@ -29,18 +31,28 @@ class PartDamaged(JanusError):
     """A part's bytes are not those whose digest its row keeps."""
 
 
+class BooksDoNotBalance(JanusError):
+    """Rows and parts do not agree on what became of the items."""
+
+
 class Finisher:
     """Ends jobs."""
 
     def __init__(self, sessions: SessionFactory, store: ObjectStore) -> None:
         self._sessions = sessions
         self._store = store
+        self._one_by_one = OneByOne("finisher")
 
     def run_once(self, now: datetime) -> int:
         """Merge and end every job that has nothing left to run; how many."""
         with self._sessions() as session:
             job_ids = jobs.list_to_finish(session)
-        return sum(self._finish(job_id) for job_id in job_ids)
+        return self._one_by_one.run(job_ids, self._finish, self._note_trouble)
+
+    def _note_trouble(self, job_id: str, tries: int, error: Exception) -> None:
+        if not isinstance(error, StoreUnavailable):
+            with self._sessions.begin() as session:
+                jobs.note_trouble(session, job_id, f"its results cannot be merged: {error}"[:1000])
 
     def _finish(self, job_id: str) -> bool:
         with self._sessions() as lock:
@@ -48,31 +60,36 @@ class Finisher:
                 return False
             with self._sessions.begin() as session:
                 jobs.begin_finishing(session, job_id)
-            with self._sessions.begin() as session:
+            with self._sessions() as session:
                 job = jobs.get_job(session, job_id)
                 counts, manifest = self._merge(session, job)
-                data = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
-                self._store.put(f"jobs/{job_id}/manifest.json", data, "application/json")
+            data = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
+            self._store.put(f"jobs/{job_id}/manifest.json", data, "application/json")
+            with self._sessions.begin() as session:
                 jobs.finish(session, job, counts, hashlib.sha256(data).hexdigest())
             return True
 
     def _merge(self, session: Session, job: JobRow) -> tuple[Counts, dict[str, Any]]:
         counts = Counts(job.num_items, 0, 0, 0)
+        cancelled = 0
         parts: list[dict[str, Any]] = []
         with tempfile.TemporaryDirectory(prefix="janus-merge-") as folder:
-            results, failures = _DigestFile(Path(folder) / "results"), _DigestFile(Path(folder) / "failures")
-            for shard in _all_shards(session, job.id):
-                for line in self._lines(shard):
-                    failed = b'"failure":' in line and "failure" in json.loads(line)
-                    results.write(line)
-                    if failed:
-                        failures.write(line)
-                    counts = _count(counts, failed)
-                parts += [{"shard": shard.id, "first_index": shard.first_index, **part} for part in shard.parts]
+            with _DigestFile(Path(folder) / "results") as results, _DigestFile(Path(folder) / "failures") as failures:
+                for shard in _all_shards(session, job.id):
+                    before = counts
+                    for line in self._lines(shard):
+                        failed = b'"failure":' in line and "failure" in json.loads(line)
+                        results.write(line)
+                        if failed:
+                            failures.write(line)
+                        counts = _count(counts, failed)
+                    cancelled += _left_by_cancel(shard, counts, before)
+                    parts += [{"shard": shard.id, "first_index": shard.first_index, **part} for part in shard.parts]
             for name, file in (("results.jsonl", results), ("failures.jsonl", failures)):
-                file.close()
                 self._store.put_file(f"jobs/{job.id}/{name}", file.path, "application/jsonl")
-        counts = Counts(job.num_items, counts.results, counts.failures, job.num_items - counts.finished)
+        counts = Counts(job.num_items, counts.results, counts.failures, cancelled)
+        if not counts.balanced or (cancelled and job.cancel_requested_at is None):
+            raise BooksDoNotBalance(f"the shards of {job.id} hold {counts}; some items are neither done nor cancelled")
         return counts, _manifest(job, counts, results, failures, parts)
 
     def _lines(self, shard: ShardRow) -> Iterator[bytes]:
@@ -104,7 +121,10 @@ class _DigestFile:
         self._sha256.update(data)
         self.num_bytes += len(data)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     def as_json(self) -> dict[str, Any]:
@@ -121,6 +141,17 @@ def _all_shards(session: Session, job_id: str) -> Iterator[ShardRow]:
 
 def _count(counts: Counts, failed: bool) -> Counts:
     return Counts(counts.total, counts.results + (not failed), counts.failures + failed)
+
+
+def _left_by_cancel(shard: ShardRow, counts: Counts, before: Counts) -> int:
+    """Items of a shard that were cancelled. Raises BooksDoNotBalance where its parts hold other than its row counts."""
+    results, failures = counts.results - before.results, counts.failures - before.failures
+    if (results, failures) != (shard.num_results, shard.num_failures):
+        raise BooksDoNotBalance(
+            f"shard {shard.id} counts {shard.num_results} results and {shard.num_failures} failures, "
+            f"its parts hold {results} and {failures}"
+        )
+    return shard.num_items - results - failures if shard.state == ShardState.cancelled else 0
 
 
 def _manifest(

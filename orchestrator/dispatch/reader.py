@@ -9,19 +9,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from orchestrator.artifacts.base import ObjectMissing, ObjectStore
+from orchestrator.artifacts.base import ObjectMissing, ObjectStore, StoreError
 from orchestrator.db import jobs, shards
 from orchestrator.db.session import SessionFactory, try_lock
 from orchestrator.db.shards import failed_by_object
 from orchestrator.db.tables import JobRow
 from orchestrator.db.uploads import upload_prefix
+from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain.items import IMAGE_SUFFIXES, MAX_LINE_BYTES, Item, ItemReader
 from orchestrator.domain.jobs import JobKind, options_for, seed_of
 from orchestrator.domain.shards import items_key, plan_shards
 
+MAX_TRIES = 5
 FLUSH_SHARDS = 500  # rows held before they go to Postgres
+
+
+class _CancelledMeanwhile(Exception):
+    """Nobody wants the rest of this input."""
 
 
 class Reader:
@@ -31,12 +38,13 @@ class Reader:
         self._sessions = sessions
         self._store = store
         self._max_item_line_bytes = max_item_line_bytes
+        self._one_by_one = OneByOne("reader")
 
     def run_once(self, now: datetime) -> int:
         """Read the input of every accepted job; how many were read."""
         with self._sessions() as session:
             job_ids = jobs.list_unread(session)
-        return sum(self._read(job_id) for job_id in job_ids)
+        return self._one_by_one.run(job_ids, self._read, self._give_up)
 
     def _read(self, job_id: str) -> bool:
         with self._sessions() as session:
@@ -48,6 +56,9 @@ class Reader:
             except ObjectMissing as error:
                 session.rollback()
                 self._fail(job_id, f"its input could not be read: {error}. Upload it and create the job again.")
+                return True
+            except _CancelledMeanwhile:
+                session.rollback()
                 return True
             if num_items == 0:
                 session.rollback()
@@ -67,6 +78,8 @@ class Reader:
             if number % FLUSH_SHARDS == FLUSH_SHARDS - 1:
                 session.flush()
                 session.expunge_all()
+                if self._is_cancelled(job.id):
+                    raise _CancelledMeanwhile
         return num_items
 
     def _items(self, session: Session, job: JobRow) -> Iterator[Item]:
@@ -74,7 +87,8 @@ class Reader:
             return self._failed_items(session, jobs.get_job(session, job.input["retry_of"], team_id=job.team_id))
         upload_id = job.input.get("upload")
         prefix = upload_prefix(job.team_id, upload_id) if upload_id else ""
-        return ItemReader(JobKind(job.kind), prefix).read(self._raw_items(job, prefix))
+        reader = ItemReader(JobKind(job.kind), prefix, max_line_bytes=self._max_item_line_bytes)
+        return reader.read(self._raw_items(job, prefix))
 
     def _failed_items(self, session: Session, job: JobRow) -> Iterator[Item]:
         """The items that failed, with the seeds they had, so that a second try asks for the same answer."""
@@ -89,8 +103,8 @@ class Reader:
                     new_index += 1
 
     def _raw_items(self, job: JobRow, prefix: str) -> Iterator[object]:
-        if "items" in job.input:
-            return iter(job.input["items"])
+        if "lines" in job.input:
+            return iter(job.input["lines"])
         if job.input.get("manifest"):
             key = prefix + job.input["manifest"]
             return (line for line in self._store.lines(key, max_line_bytes=self._max_item_line_bytes) if line.strip())
@@ -99,6 +113,15 @@ class Reader:
             for stored in self._store.list(prefix)
             if stored.key.lower().endswith(IMAGE_SUFFIXES)
         )
+
+    def _is_cancelled(self, job_id: str) -> bool:
+        with self._sessions() as other:
+            return jobs.get_job(other, job_id).cancel_requested_at is not None
+
+    def _give_up(self, job_id: str, tries: int, error: Exception) -> None:
+        """A store or a database that is away is waited for; anything else fails the job after a few tries."""
+        if tries >= MAX_TRIES and not isinstance(error, StoreError | OperationalError | InterfaceError):
+            self._fail(job_id, f"its input could not be read: {type(error).__name__}: {error}"[:1000])
 
     def _fail(self, job_id: str, reason: str) -> None:
         with self._sessions.begin() as session:

@@ -6,66 +6,80 @@ import hashlib
 import json
 from datetime import datetime
 
-from sqlalchemy.orm import Session
-
-from orchestrator.artifacts.base import ObjectStore
+from orchestrator.artifacts.base import ObjectMissing, ObjectStore
 from orchestrator.db import jobs, shards
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.tables import ShardRow
+from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain.items import MAX_LINE_BYTES, Item
 from orchestrator.domain.retries import Verdict, after_expiry
 from orchestrator.domain.shards import Part, finished_indexes, middle_of, part_key
 
 
 class Reaper:
-    """Takes shards back from workers that stopped renewing."""
+    """Takes shards back from workers that stopped renewing, and ends those that a cancelled job left waiting."""
 
     def __init__(self, sessions: SessionFactory, store: ObjectStore, *, max_crashes: int) -> None:
         self._sessions = sessions
         self._store = store
         self._max_crashes = max_crashes
+        self._one_by_one = OneByOne("reaper")
 
     def run_once(self, now: datetime) -> int:
-        """Judge every shard whose lease ran out before `now`; how many."""
+        """Judge every shard whose lease ran out before `now`, each in a transaction of its own; how many."""
         with self._sessions.begin() as session:
-            expired = shards.lock_expired(session, now)
-            for shard in expired:
-                self._judge(session, shard)
-            return len(expired)
+            cancelled = shards.cancel_leftovers(session)
+        with self._sessions() as session:
+            expired = {shard.id: shard for shard in shards.list_expired(session, now)}
+        return cancelled + self._one_by_one.run(expired, lambda shard_id: self._reap(expired[shard_id]), _say_nothing)
 
-    def _judge(self, session: Session, shard: ShardRow) -> None:
-        if jobs.get_job(session, shard.job_id).cancel_requested_at is not None:
-            shards.cancel_expired(session, shard)
-            return
-        everything = range(shard.first_index, shard.first_index + shard.num_items)
-        unfinished = sorted(set(everything) - finished_indexes(shards.parts_of(shard)))
-        crashes = shard.crashes + 1
+    def _reap(self, seen: ShardRow) -> bool:
+        everything = range(seen.first_index, seen.first_index + seen.num_items)
+        unfinished = sorted(set(everything) - finished_indexes(shards.parts_of(seen)))
+        crashes = seen.crashes + 1
         verdict = after_expiry(crashes=crashes, max_crashes=self._max_crashes, unfinished=len(unfinished))
-        if verdict is Verdict.retry:
-            shards.retry_expired(session, shard, crashes)
-        elif verdict is Verdict.halve:
-            # The halves have one crash left, so that the bad half is found quickly.
-            shards.halve_expired(session, shard, middle_of(unfinished), self._max_crashes - 1)
-        else:
-            self._give_up(session, shard, unfinished[0], crashes)
+        # The store is asked before the row is locked, so that a slow store holds up nobody's lease.
+        last_word = self._last_word(seen, unfinished[0], crashes) if verdict is Verdict.give_up else None
+        with self._sessions.begin() as session:
+            shard = shards.lock_unchanged(session, seen)
+            if shard is None:
+                return False
+            if jobs.get_job(session, shard.job_id).cancel_requested_at is not None:
+                shards.cancel_expired(session, shard)
+            elif last_word is not None:
+                shards.finish_expired(session, shard, *last_word)
+            elif verdict is Verdict.halve:
+                # The halves have one crash left, so that the bad half is found quickly.
+                shards.halve_expired(session, shard, middle_of(unfinished), self._max_crashes - 1)
+            else:
+                shards.retry_expired(session, shard, crashes)
+        return True
 
-    def _give_up(self, session: Session, shard: ShardRow, index: int, crashes: int) -> None:
+    def _last_word(self, shard: ShardRow, index: int, crashes: int) -> tuple[Part, shards.ItemFailure]:
+        """The failure of an item that is given up, stored as a part."""
         item_id = self._item_id(shard, index)
         message = (
-            f"{crashes} workers in a row died or went silent while they held this item alone; "
-            "the worker's log says more. The other items of the job are not affected."
+            f"{crashes} attempts in a row ended without a word while they held this item alone; "
+            "the workers' logs say more. The other items of the job are not affected."
         )
         failure = shards.ItemFailure(index, item_id, "worker_crashed", message, crashes)
         record = {"code": failure.code, "message": failure.message, "attempts": crashes}
         line = json.dumps({"index": index, "id": item_id, "failure": record}, ensure_ascii=False).encode() + b"\n"
-        key = part_key(shard.job_id, shard.id, shard.attempt, 0).replace("-0.jsonl", "-given-up.jsonl")
+        key = part_key(shard.job_id, shard.id, shard.attempt, "given-up")
         self._store.put(key, line, "application/jsonl")
-        part = Part(key, hashlib.sha256(line).hexdigest(), len(line), (), ((index, index + 1),))
-        shards.finish_expired(session, shard, part, failure)
+        return Part(key, hashlib.sha256(line).hexdigest(), len(line), (), ((index, index + 1),)), failure
 
     def _item_id(self, shard: ShardRow, index: int) -> str:
-        for line in self._store.lines(shard.items_key, max_line_bytes=MAX_LINE_BYTES):
-            item = Item.from_line(line)
-            if item.index == index:
-                return item.id
-        raise LookupError(f"{shard.items_key} has no item {index}, although shard {shard.id} counts it")
+        """The item's id, or its index where even the list of items cannot be read."""
+        try:
+            for line in self._store.lines(shard.items_key, max_line_bytes=MAX_LINE_BYTES):
+                item = Item.from_line(line)
+                if item.index == index:
+                    return item.id
+        except (ObjectMissing, ValueError, LookupError):
+            pass
+        return str(index)
+
+
+def _say_nothing(shard_id: int, tries: int, error: Exception) -> None:
+    """The log has it; the next round tries again."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from orchestrator.db import shards
+from orchestrator.db import shards, workers
 from orchestrator.db.session import SessionFactory
 from orchestrator.dispatch.broker import Broker
 
@@ -27,7 +27,9 @@ class Reconciler:
         """Publish again what was published before `now` - republish_seconds and is missing; how many."""
         with self._sessions() as session:
             models = shards.models_with_dispatched_shards(session)
-        return sum(self._republish_lost(model, now) for model in models)
+            served = workers.models_served(session)
+        # Where nobody listens, a second message would only lie beside the first.
+        return sum(self._republish_lost(model, now) for model in models if model in served)
 
     def _republish_lost(self, model: str, now: datetime) -> int:
         depth = self._broker.depth(model)

@@ -8,10 +8,11 @@ from typing import Any
 # Every code that an item's failure may carry, with what it tells its reader.
 FAILURE_CODES = {
     "item_invalid": "the line is not an item: bad JSON, a missing or wrong field, or an id that was used before",
+    "image_refused": "the store does not hand out the object, however often it is asked",
     "image_missing": "the object that the item names is not in the store",
     "image_too_large": "more than JANUS_MAX_IMAGE_BYTES or JANUS_MAX_IMAGE_PIXELS allow",
     "image_unreadable": "the bytes are not a complete image of an accepted format",
-    "prompt_empty": "generation needs a prompt",
+    "prompt_empty": "the prompt is empty or blank",
     "request_rejected": "the engine cannot serve the request; the message says which limit it broke",
     "engine_error": "the model raised an error on this item alone",
     "worker_crashed": "workers died each time they held this item",

@@ -12,6 +12,7 @@ from orchestrator.domain.jobs import MAX_SEED, JobKind
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MAX_ID_LENGTH = 500
+MAX_MESSAGE_LENGTH = 2000
 MAX_LINE_BYTES = 2**20  # of an item as a shard carries it
 MAX_PROMPT_LENGTH = 20_000
 MAX_IMAGES_PER_PROMPT = 16
@@ -57,10 +58,12 @@ class ItemReader:
     Args:
         kind: what the job does.
         image_prefix: object prefix that image names are relative to, ending in `/`; empty where the job has no upload.
+        max_line_bytes: a longer line is its item's failure.
     """
 
-    def __init__(self, kind: JobKind, image_prefix: str) -> None:
+    def __init__(self, kind: JobKind, image_prefix: str, *, max_line_bytes: int = 2**18) -> None:
         self._kind = kind
+        self._max_line_bytes = max_line_bytes
         self._image_prefix = image_prefix
         self._seen: set[int] = set()  # hashes of ids: 100 bytes an item instead of the id itself
 
@@ -72,13 +75,15 @@ class ItemReader:
     def _item(self, index: int, raw: object) -> Item:
         item_id = str(index)
         try:
+            if isinstance(raw, bytes | str) and len(raw) > self._max_line_bytes:
+                raise _BadItem(f"the line is longer than {self._max_line_bytes} bytes (JANUS_MAX_ITEM_LINE_BYTES)")
             record = _record(raw)
             _refuse_unknown(record, _FIELDS[self._kind])
             item_id = _id(record, index)
             images = self._images(record) if self._kind is JobKind.caption else ()
             item = Item(index, item_id, images, _prompt(record, self._kind), _seed(record))
         except _BadItem as error:
-            return Item(index, item_id, failure=Failure(error.code, f"items[{index}]: {error}"))
+            return Item(index, item_id, failure=Failure(error.code, clean_message(f"items[{index}]: {error}")))
         if hash(item_id) in self._seen:
             message = f"items[{index}]: the id {item_id!r} was used before; ids must differ within a job"
             return Item(index, item_id, failure=Failure("item_invalid", message))
@@ -99,12 +104,19 @@ class ItemReader:
 
 def is_safe_name(name: str) -> bool:
     """True for a relative path that stays below its prefix and that every S3 accepts."""
+    if name != _without_surrogates(name):
+        return False
     parts = name.split("/")
     return 0 < len(name.encode("utf-8", "replace")) <= 700 and not (
         any(part in ("", ".", "..") for part in parts)
         or "\\" in name
         or any(ord(c) < 32 or ord(c) == 127 for c in name)
     )
+
+
+def clean_message(text: str) -> str:
+    """What a row and a line of JSON can hold: no NUL, no half surrogates, and not for ever."""
+    return _without_surrogates(text.replace("\x00", "\N{REPLACEMENT CHARACTER}"))[:MAX_MESSAGE_LENGTH]
 
 
 class _BadItem(Exception):
@@ -127,7 +139,7 @@ def _record(raw: object) -> dict[str, Any]:
 def _refuse_unknown(record: dict[str, Any], known: set[str]) -> None:
     unknown = sorted(set(record) - known)
     if unknown:
-        raise _BadItem(f"unknown field {unknown[0]!r}; an item has {', '.join(sorted(known))}")
+        raise _BadItem(f"unknown field {unknown[0][:100]!r}; an item has {', '.join(sorted(known))}")
 
 
 def _id(record: dict[str, Any], index: int) -> str:
@@ -164,7 +176,7 @@ def _seed(record: dict[str, Any]) -> int | None:
 
 def _safe_name(name: str) -> str:
     if not is_safe_name(name):
-        raise _BadItem(f"{name!r} is not a relative name below the upload")
+        raise _BadItem(f"{name[:200]!r} is not a relative name below the upload")
     return name
 
 

@@ -107,7 +107,7 @@ def items_key(job_id: str, first_index: int) -> str:
     return f"jobs/{job_id}/items/{first_index:012d}.jsonl"
 
 
-def part_key(job_id: str, shard_id: int, attempt: int, part: int) -> str:
+def part_key(job_id: str, shard_id: int, attempt: int, part: int | str) -> str:
     return f"jobs/{job_id}/shards/{shard_id}/{attempt}-{part}.jsonl"
 
 

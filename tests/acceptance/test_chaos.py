@@ -1,9 +1,10 @@
-"""Workers are killed, the queue is wiped, Postgres is restarted: nothing is lost and nothing comes twice."""
+"""Workers die, the queue is wiped, Postgres restarts, the store goes away: nothing is lost, nothing comes twice."""
 
 from __future__ import annotations
 
 import json
 import random
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def test_job_survives_kills_a_wiped_queue_and_a_database_restart(
     dice = random.Random(SEED)
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"id": f"i{n}", "prompt": f"picture {n}"}) + "\n" for n in range(NUM_ITEMS)))
-    faults = ["kill", "kill", "kill", "flush", "flush", "postgres"]
+    faults = ["kill", "kill", "kill", "flush", "flush", "postgres", "store", "drain"]
     dice.shuffle(faults)
     try:
         with (
@@ -38,6 +39,7 @@ def test_job_survives_kills_a_wiped_queue_and_a_database_restart(
             system.client() as client,
         ):
             job = client.generate(file=prompts, shard_items=50)
+            other = client.generate([f"never mind {n}" for n in range(300)], shard_items=30, priority=-1)
             done = []
             for number, fault in enumerate(faults):
                 threshold = NUM_ITEMS * (number + dice.random()) / (len(faults) + 1)
@@ -45,8 +47,13 @@ def test_job_survives_kills_a_wiped_queue_and_a_database_restart(
                     lambda threshold=threshold: job.refresh().items.finished >= threshold, f"{threshold:.0f} items", 300
                 )
                 done.append((fault, job.view.items.finished))
+                if number == len(faults) // 2:
+                    other.cancel()
                 _strike(fault, system, servers, dice)
             view = job.wait(300)
+            given_up = other.wait(60)
+            assert given_up.items.results + given_up.items.failures + given_up.items.cancelled == 300
+            assert other.verify().ok
             results = list(job.results())
             verified = job.verify()
             events = [event.type for event in job.events()]
@@ -70,6 +77,13 @@ def _strike(fault: str, system: Any, servers: Any, dice: random.Random) -> None:
         name = dice.choice([name for name in system.processes if name.startswith("worker")])
         system.kill(name)
         system.start_worker(name)
+    elif fault == "drain":
+        system.kill("worker-0", signal.SIGTERM)
+        system.start_worker("worker-0")
+    elif fault == "store":
+        servers.s3.kill()
+        time.sleep(4)
+        servers.s3.start()
     elif fault == "flush":
         with Redis.from_url(system.environment["JANUS_REDIS_URL"]) as redis:
             redis.flushall()

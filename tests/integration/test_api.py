@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ JOB = {"kind": "generate", "model": "m", "input": {"items": [{"prompt": "p"}]}}
 @pytest.fixture
 def system(environment: dict[str, str], tmp_path: Path) -> Iterator[System]:
     """An API alone, that knows of a model `m`."""
-    started = System(environment, tmp_path, "m")
+    started = System(environment, tmp_path, "m", JANUS_MAX_OPEN_JOBS_PER_TEAM="60")
     engine = connect(environment["JANUS_DATABASE_URL"])
     with session_factory(engine).begin() as session:
         workers.register_model(session, "m", family="janus-pro", revision="r")
@@ -68,6 +69,7 @@ def test_api(system: System) -> None:
     _another_team(system)
     _idempotency(system)
     _refusals(system)
+    _odd_values(system)
     _pages(system)
 
 
@@ -123,6 +125,37 @@ def _idempotency(system: System) -> None:
     other = client.post("/v1/jobs", json={**JOB, "priority": 3}, headers=headers)
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
     assert client.post("/v1/jobs", json=JOB).json()["id"] != answers[0].json()["id"]
+    uploads = [client.post("/v1/uploads", headers=headers) for _ in range(2)]
+    assert [upload.status_code for upload in uploads] == [201, 200]
+    assert len({upload.json()["id"] for upload in uploads}) == 1
+    full = http(system, system.make_key("full"))
+    first = full.post("/v1/jobs", json=JOB, headers=headers).json()["id"]
+    while full.post("/v1/jobs", json=JOB).status_code == 201:
+        pass
+    refused = full.post("/v1/jobs", json=JOB)
+    assert (refused.status_code, refused.json()["code"]) == (422, "too_many_open_jobs")
+    again = full.post("/v1/jobs", json=JOB, headers=headers)
+    assert (again.status_code, again.json()["id"]) == (200, first)
+
+
+def _odd_values(system: System) -> None:
+    """What Postgres cannot hold is refused or kept as text, and is never the server's failure."""
+    client = http(system, system.make_key("odd"))
+    for items in (
+        [{"prompt": "a\x00b"}],
+        [{"prompt": "\ud800"}],
+        [{"prompt": "p", "seed": float("nan")}],
+        [None, 3, "x"],
+    ):
+        body = json.dumps({**JOB, "input": {"items": items}})
+        answer = client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == 201, (items, answer.text)
+    for body in ({**JOB, "name": "a\x00b"}, {**JOB, "name": "a\ud800"}, {**JOB, "options": {"guidance": float("inf")}}):
+        answer = client.post("/v1/jobs", content=json.dumps(body), headers={"content-type": "application/json"})
+        assert answer.status_code == 422, (body, answer.text)
+    job = client.get("/v1/jobs").json()["jobs"][0]["id"]
+    assert client.get(f"/v1/jobs/{job}/results", params={"from_index": 10**30}).status_code == 422
+    assert client.get("/v1/jobs/%00").status_code in (404, 422)
 
 
 def _refusals(system: System) -> None:

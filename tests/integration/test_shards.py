@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import timedelta
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.artifacts import S3Store
-from orchestrator.db import jobs, shards, teams
+from orchestrator.db import jobs, shards, teams, workers
 from orchestrator.db.session import SessionFactory, database_now
 from orchestrator.db.shards import ItemFailure, LeaseLost
 from orchestrator.db.tables import ShardRow
+from orchestrator.dispatch import one_by_one
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.dispatch.finisher import Finisher
-from orchestrator.dispatch.reader import Reader
+from orchestrator.dispatch.reader import MAX_TRIES, Reader
 from orchestrator.dispatch.reaper import Reaper
 from orchestrator.dispatch.reconciler import Reconciler
+from orchestrator.domain.items import MAX_LINE_BYTES, ItemReader
 from orchestrator.domain.jobs import GenerateOptions, JobKind, JobState
 from orchestrator.domain.shards import Part, ShardState, finished_indexes, runs_of
 from tests.fakes import ListBroker
@@ -41,7 +45,7 @@ class World:
     def make_job(self, items: int = 8, team: str = "a", **values: object) -> str:
         with self.sessions.begin() as session:
             owner = teams.find_team(session, team) or teams.create_team(session, team)
-            prompts = {"items": [{"prompt": f"p{i}"} for i in range(items)]}
+            prompts = {"lines": [json.dumps({"prompt": f"p{i}"}) for i in range(items)]}
             job, _ = jobs.create_job(
                 session, owner.id, name="t", kind=JobKind.generate, model="m", options=GenerateOptions(), input=prompts,
                 shard_items=4, **values,
@@ -62,8 +66,28 @@ class World:
         with self.sessions.begin() as session:
             key = f"jobs/x/shards/{message.shard_id}/{message.attempt}-{part}.jsonl"
             rows = [ItemFailure(i, str(i), "engine_error", "m", 1) for i in failures]
-            made = Part(key, "d", 1, runs_of(results), runs_of(failures))
+            lines = [{"index": i, "id": str(i)} for i in results]
+            lines += [{"index": i, "id": str(i), "failure": {"code": "engine_error"}} for i in failures]
+            data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+            self.store.put(key, data)
+            made = Part(key, hashlib.sha256(data).hexdigest(), len(data), runs_of(results), runs_of(failures))
             shards.append_part(session, message.shard_id, message.attempt, made, rows)
+
+    def start_worker(self) -> None:
+        with self.sessions.begin() as session:
+            workers.register_worker(session, "w", host="h", pid=1, models=["m"])
+
+    def cancel(self, job_id: str) -> None:
+        with self.sessions.begin() as session:
+            jobs.request_cancel(session, jobs.get_job(session, job_id))
+
+    def pause(self, job_id: str) -> None:
+        with self.sessions.begin() as session:
+            jobs.pause(session, jobs.get_job(session, job_id))
+
+    def release(self, message: shards.Message) -> None:
+        with self.sessions.begin() as session:
+            shards.release_shard_if_leased(session, message.shard_id, message.attempt, reason="r", delay_seconds=0)
 
     def finish(self, message: shards.Message) -> None:
         with self.sessions.begin() as session:
@@ -72,6 +96,10 @@ class World:
     def shard(self, shard_id: int) -> ShardRow:
         with self.sessions() as session:
             return shards.get_shard(session, shard_id)
+
+    def shard_of(self, job_id: str) -> ShardRow:
+        with self.sessions() as session:
+            return shards.list_shards(session, job_id)[0]
 
     def state(self, job_id: str) -> str:
         with self.sessions() as session:
@@ -136,6 +164,8 @@ def test_flushed_queue_is_filled_again(world: World) -> None:
     world.make_job()
     messages = world.dispatch()
     world.broker.published.clear()  # FLUSHALL
+    assert world.reconciler.run_once(world.now(plus_seconds=11)) == 0  # nobody listens
+    world.start_worker()
     assert world.reconciler.run_once(world.now(plus_seconds=5)) == 0  # it may only be slow
     assert world.reconciler.run_once(world.now(plus_seconds=11)) == 2
     assert world.broker.published == messages  # the same attempts: nothing was lost but time
@@ -143,6 +173,7 @@ def test_flushed_queue_is_filled_again(world: World) -> None:
 
 def test_full_queue_is_not_filled_again(world: World) -> None:
     world.make_job()
+    world.start_worker()
     world.dispatch()
     assert world.reconciler.run_once(world.now(plus_seconds=11)) == 0
 
@@ -153,6 +184,7 @@ def test_failed_publish_leaves_nothing_behind_but_a_later_one(world: World) -> N
     with pytest.raises(ConnectionError):
         world.dispatch()
     world.broker.broken = False
+    world.start_worker()
     world.reconciler.run_once(world.now(plus_seconds=11))
     (message,) = world.broker.published
     assert world.lease(message) is not None
@@ -168,10 +200,8 @@ def test_teams_take_turns_and_what_is_in_flight_counts(world: World) -> None:
 def test_priority_and_pause(world: World) -> None:
     low, high = world.make_job(items=16), world.make_job(items=16, priority=5)
     assert {world.shard(message.shard_id).job_id for message in world.dispatch()} == {high}
-    with world.sessions.begin() as session:
-        jobs.pause(session, jobs.get_job(session, high))
-    for message in list(world.broker.published):
-        world.lease(message)
+    world.pause(high)
+    assert [world.lease(message) for message in world.broker.published] == [None] * 4  # taken out of the queue again
     assert {world.shard(message.shard_id).job_id for message in world.dispatch()} == {low}
 
 
@@ -216,20 +246,160 @@ def test_cancelled_job_keeps_what_is_finished(world: World) -> None:
     first, second, third = world.dispatch()
     world.lease(first)
     world.lease(second, seconds=1)
-    with world.sessions.begin() as session:
-        jobs.request_cancel(session, jobs.get_job(session, job_id))
+    world.write(first, [0], [1])
+    world.cancel(job_id)
     assert world.lease(third) is None
     with world.sessions() as session:
         assert shards.find_stops(session, [(first.shard_id, 1)]) == {(first.shard_id, 1): "cancel"}
     with world.sessions.begin() as session:
         shards.cancel_shard_if_leased(session, first.shard_id, first.attempt)
+    assert world.reaper.run_once(world.now()) == 1  # the third, which waited
     assert world.finisher.run_once(world.now()) == 0  # a silent worker still holds the second
     world.reaper.run_once(world.now(plus_seconds=2))
     assert world.finisher.run_once(world.now()) == 1
     assert world.state(job_id) == JobState.cancelled
     with world.sessions() as session:
         job = jobs.get_job(session, job_id)
-    assert (job.num_items, job.num_results, job.num_cancelled) == (12, 0, 12)
+    assert (job.num_items, job.num_results, job.num_failures, job.num_cancelled) == (12, 1, 1, 10)
+
+
+@pytest.mark.parametrize("way", ["release before", "release after", "expire", "pause"])
+def test_cancel_ends_the_job_however_its_shards_came_to_wait(world: World, way: str) -> None:
+    job_id = world.make_job(items=4)
+    (message,) = world.dispatch()
+    world.lease(message, seconds=1)
+    if way == "release before":
+        world.release(message)
+    if way == "pause":
+        world.pause(job_id)
+    world.cancel(job_id)
+    if way in ("release after", "pause"):
+        world.release(message)
+    world.reaper.run_once(world.now(plus_seconds=2))
+    world.reaper.run_once(world.now(plus_seconds=2))
+    world.finisher.run_once(world.now())
+    assert world.state(job_id) == JobState.cancelled
+
+
+def test_one_bad_input_does_not_stop_the_reader(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> object:
+        raise RuntimeError("cannot read this")
+
+    with world.sessions.begin() as session:
+        team = teams.create_team(session, "r")
+        first, second = (
+            jobs.create_job(
+                session, team.id, name="t", kind=JobKind.generate, model="m", options=GenerateOptions(),
+                input={"lines": [f'{{"prompt": "{name}"}}']}, shard_items=4,
+            )[0].id
+            for name in ("bad", "good")
+        )  # fmt: skip
+    reader = Reader(world.sessions, world.store, max_item_line_bytes=2**16)
+    raw_items = reader._raw_items
+    monkeypatch.setattr(
+        reader, "_raw_items", lambda job, prefix: broken() if job.id == first else raw_items(job, prefix)
+    )
+    monkeypatch.setattr(one_by_one, "FIRST_DELAY_SECONDS", 0.0)
+    for _ in range(MAX_TRIES):
+        reader.run_once(world.now())
+    assert world.state(second) == JobState.running
+    assert world.state(first) == JobState.failed
+
+
+def test_image_name_that_is_no_text_costs_its_item_only(world: World) -> None:
+    names = ['{"image": "\\ud800.jpg"}', '{"image": "ok.jpg"}', '{"image": "x", "' + "n" * 90_000 + '": 1}']
+    items = list(ItemReader(JobKind.caption, "uploads/t/u/").read(names))
+    assert [item.failure is None for item in items] == [False, True, False]
+    assert all(len(item.as_line().encode()) < MAX_LINE_BYTES for item in items)
+
+
+def test_shard_that_cannot_be_judged_does_not_stop_the_reaper(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.make_job(items=4)
+    world.make_job(items=4, team="b")
+    bad, good = world.dispatch()
+    world.lease(bad, seconds=1)
+    world.lease(good, seconds=1)
+    find = shards.lock_unchanged
+
+    def fail_on_bad(session: object, seen: ShardRow) -> object:
+        if seen.id == bad.shard_id:
+            raise RuntimeError("cannot judge this")
+        return find(session, seen)
+
+    monkeypatch.setattr(shards, "lock_unchanged", fail_on_bad)
+    world.reaper.run_once(world.now(plus_seconds=2))
+    assert world.shard(good.shard_id).state == ShardState.waiting
+    assert world.shard(bad.shard_id).state == ShardState.leased
+
+
+def test_item_is_given_up_even_where_its_list_is_gone(world: World) -> None:
+    world.make_job(items=1)
+    for _ in range(2):
+        (message,) = world.dispatch()
+        world.lease(message, seconds=1)
+        with world.sessions.begin() as session:
+            shards.get_shard(session, message.shard_id).items_key = "gone"
+        world.reaper.run_once(world.now(plus_seconds=2))
+    assert world.shard(message.shard_id).state == ShardState.done
+    assert world.shard(message.shard_id).num_failures == 1
+
+
+def test_attempt_that_writes_while_it_is_judged_keeps_its_lease(world: World) -> None:
+    world.make_job(items=4)
+    (message,) = world.dispatch()
+    world.lease(message, seconds=1)
+    with world.sessions() as session:
+        (seen,) = shards.list_expired(session, world.now(plus_seconds=2))
+    world.write(message, [0])
+    with world.sessions.begin() as session:
+        assert shards.lock_unchanged(session, seen) is None
+
+
+def test_damaged_part_keeps_its_job_open_with_a_reason_and_no_other_job(world: World) -> None:
+    damaged, fine = world.make_job(items=4), world.make_job(items=4)
+    for message in world.dispatch():
+        world.lease(message)
+        first = world.shard(message.shard_id).first_index
+        world.write(message, list(range(first, first + 4)))
+        world.finish(message)
+    (part,) = shards.parts_of(world.shard_of(damaged))
+    kept = world.store.get(part.key)
+    world.store.put(part.key, b"other bytes")
+    world.finisher.run_once(world.now())
+    assert world.state(fine) == JobState.completed
+    assert world.state(damaged) == JobState.finishing
+    with world.sessions() as session:
+        assert part.key in str(jobs.get_job(session, damaged).state_reason)
+    world.store.put(part.key, kept)
+    Finisher(world.sessions, world.store).run_once(world.now())
+    assert world.state(damaged) == JobState.completed
+
+
+def test_part_that_holds_less_than_its_row_counts_is_no_cancelled_item(world: World) -> None:
+    job_id = world.make_job(items=4)
+    (message,) = world.dispatch()
+    world.lease(message)
+    world.write(message, [0, 1, 2, 3])
+    world.finish(message)
+    with world.sessions.begin() as session:
+        shard = shards.get_shard(session, message.shard_id)
+        data = b'{"index": 0, "id": "0"}\n'
+        world.store.put("short", data)
+        shard.parts = [{**shard.parts[0], "key": "short", "sha256": hashlib.sha256(data).hexdigest()}]
+    world.finisher.run_once(world.now())
+    assert world.state(job_id) == JobState.finishing
+    with world.sessions() as session:
+        assert "counts 4 results" in str(jobs.get_job(session, job_id).state_reason)
+
+
+def test_unforeseen_crash_is_judged_at_once(world: World) -> None:
+    world.make_job(items=4)
+    (message,) = world.dispatch()
+    world.lease(message, seconds=3600)
+    with world.sessions.begin() as session:
+        shards.expire_shard_if_leased(session, message.shard_id, message.attempt)
+    assert world.reaper.run_once(world.now()) == 1
+    assert world.shard(message.shard_id).crashes == 1
 
 
 def test_job_cancelled_before_its_input_was_read_ends(world: World) -> None:
@@ -237,7 +407,7 @@ def test_job_cancelled_before_its_input_was_read_ends(world: World) -> None:
         team = teams.create_team(session, "early")
         job, _ = jobs.create_job(
             session, team.id, name="t", kind=JobKind.generate, model="m", options=GenerateOptions(),
-            input={"items": [{"prompt": "p"}]}, shard_items=4,
+            input={"lines": ['{"prompt": "p"}']}, shard_items=4,
         )  # fmt: skip
         jobs.request_cancel(session, job)
     Reader(world.sessions, world.store, max_item_line_bytes=100).run_once(world.now())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 
-from orchestrator.api.dependencies import AppServices, DbSession, Reader, Writer
+from orchestrator.api.dependencies import AppServices, DbSession, IdempotencyKey, Reader, Writer
 from orchestrator.api.job_views import decode_cursor, encode_cursor, view_job, view_jobs, view_parts
 from orchestrator.db import events, jobs, shards, uploads, workers
 from orchestrator.domain.errors import InvalidRequest
@@ -20,6 +21,7 @@ from orchestrator.schemas import (
     FailuresPage,
     FailureView,
     JobCreate,
+    JobInput,
     JobPage,
     JobView,
     PartsPage,
@@ -27,7 +29,7 @@ from orchestrator.schemas import (
 )
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
+Index = Annotated[int, Query(ge=-1, le=2**62)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -42,6 +44,10 @@ def create_job(
 ) -> JobView:
     """Accept a job. The same `Idempotency-Key` with the same body answers with the same job (200)."""
     settings = services.settings
+    request_sha256 = hashlib.sha256(json.dumps(body.model_dump(), sort_keys=True).encode()).hexdigest()
+    if (same := jobs.find_by_idempotency_key(session, caller.team_id, idempotency_key, request_sha256)) is not None:
+        response.status_code = 200
+        return view_job(session, same)
     if body.input.items is not None and len(body.input.items) > settings.max_inline_items:
         raise InvalidRequest(
             f"input.items has {len(body.input.items)} items; at most {settings.max_inline_items} are accepted inline "
@@ -69,14 +75,21 @@ def create_job(
         kind=kind,
         model=body.model,
         options=body.options,
-        input=body.input.model_dump(exclude_none=True),
+        input=_stored_input(body.input),
         shard_items=body.shard_items or default_items,
         priority=body.priority,
         idempotency_key=idempotency_key,
-        request_sha256=hashlib.sha256(body.model_dump_json().encode()).hexdigest(),
+        request_sha256=request_sha256,
     )
     response.status_code = 201 if created else 200
     return view_job(session, job)
+
+
+def _stored_input(given: JobInput) -> dict[str, Any]:
+    """Inline items as lines of text: whatever they hold, Postgres can, and the reader judges each by itself."""
+    if given.items is not None:
+        return {"lines": [json.dumps(item) for item in given.items]}
+    return given.model_dump(exclude_none=True)
 
 
 def _require_known_model(session: DbSession, name: str) -> None:
@@ -134,15 +147,15 @@ def resume_job(job_id: str, session: DbSession, caller: Writer) -> JobView:
 
 
 @router.post("/{job_id}/retry", status_code=201)
-def retry_job(job_id: str, session: DbSession, caller: Writer) -> JobView:
-    """A new job of the failed items of one that has ended; they keep their ids."""
+def retry_job(job_id: str, session: DbSession, caller: Writer, idempotency_key: IdempotencyKey = None) -> JobView:
+    """A new job of the failed items of one that has ended; they keep their ids and seeds."""
     job = jobs.get_job(session, job_id, team_id=caller.team_id)
-    return view_job(session, jobs.create_retry(session, job))
+    return view_job(session, jobs.create_retry(session, job, idempotency_key=idempotency_key))
 
 
 @router.get("/{job_id}/results")
 def list_results(
-    job_id: str, session: DbSession, caller: Reader, services: AppServices, from_index: int = 0, limit: Limit = 100
+    job_id: str, session: DbSession, caller: Reader, services: AppServices, from_index: Index = 0, limit: Limit = 100
 ) -> PartsPage:
     """Presigned parts of the shards that are finished, in item order, while the job runs and after."""
     job = jobs.get_job(session, job_id, team_id=caller.team_id)
@@ -152,7 +165,7 @@ def list_results(
 
 @router.get("/{job_id}/failures")
 def list_failures(
-    job_id: str, session: DbSession, caller: Reader, after_index: int = -1, limit: Limit = 1000
+    job_id: str, session: DbSession, caller: Reader, after_index: Index = -1, limit: Limit = 1000
 ) -> FailuresPage:
     """Items without a result, and why."""
     job = jobs.get_job(session, job_id, team_id=caller.team_id)
@@ -164,7 +177,9 @@ def list_failures(
 
 
 @router.get("/{job_id}/events")
-def list_events(job_id: str, session: DbSession, caller: Reader, after_id: int = 0, limit: Limit = 1000) -> EventsPage:
+def list_events(
+    job_id: str, session: DbSession, caller: Reader, after_id: Index = 0, limit: Limit = 1000
+) -> EventsPage:
     """What happened to it, in order."""
     job = jobs.get_job(session, job_id, team_id=caller.team_id)
     found = events.list_events(session, job.id, after_id=after_id, limit=limit)

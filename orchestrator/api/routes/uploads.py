@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
-from orchestrator.api.dependencies import AppServices, DbSession, Reader, Writer
+from orchestrator.api.dependencies import AppServices, DbSession, IdempotencyKey, Reader, Writer
 from orchestrator.db import uploads
 from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import InvalidRequest
@@ -15,9 +15,12 @@ router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
 
 @router.post("", status_code=201)
-def create_upload(session: DbSession, caller: Writer) -> UploadView:
-    """Make an upload."""
-    upload = uploads.create_upload(session, caller.team_id)
+def create_upload(
+    session: DbSession, caller: Writer, response: Response, idempotency_key: IdempotencyKey = None
+) -> UploadView:
+    """Make an upload. The same `Idempotency-Key` answers with the same upload (200)."""
+    upload, created = uploads.create_upload(session, caller.team_id, idempotency_key=idempotency_key)
+    response.status_code = 201 if created else 200
     return UploadView(id=upload.id, created_at=upload.created_at)
 
 

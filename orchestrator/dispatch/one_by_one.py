@@ -1,0 +1,54 @@
+"""One bad thing must not stop the rest: a duty works on each by itself, and less often on those that fail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterable
+from typing import TypeVar
+
+from orchestrator.telemetry import get_logger
+
+FIRST_DELAY_SECONDS = 0.5
+MAX_DELAY_SECONDS = 60.0
+
+T = TypeVar("T", bound=Hashable)
+
+
+class OneByOne:
+    """Remembers in this process what failed, how often, and when to try again."""
+
+    def __init__(self, duty: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._duty = duty
+        self._clock = clock
+        self._failed: dict[Hashable, tuple[int, float]] = {}
+
+    def run(self, things: Iterable[T], work: Callable[[T], bool], on_error: Callable[[T, int, Exception], None]) -> int:
+        """Work on each thing that is not waiting for its next try; how many were done.
+
+        Args:
+            on_error: called with the thing, how often it has failed, and the error; it may raise too.
+        """
+        every = list(things)
+        for gone in self._failed.keys() - set(every):
+            del self._failed[gone]
+        return sum(self._one(thing, work, on_error) for thing in every if self._is_due(thing))
+
+    def _is_due(self, thing: Hashable) -> bool:
+        return self._clock() >= self._failed.get(thing, (0, 0.0))[1]
+
+    def _one(self, thing: T, work: Callable[[T], bool], on_error: Callable[[T, int, Exception], None]) -> bool:
+        try:
+            done = work(thing)
+        except Exception as error:
+            tries = self._failed.get(thing, (0, 0.0))[0] + 1
+            delay = min(FIRST_DELAY_SECONDS * 2 ** (tries - 1), MAX_DELAY_SECONDS)
+            self._failed[thing] = tries, self._clock() + delay
+            log = get_logger(duty=self._duty, thing=str(thing), tries=tries)
+            log.warning("failed_on_one", error=f"{type(error).__name__}: {error}"[:500])
+            try:
+                on_error(thing, tries, error)
+            except Exception as second:
+                log.warning("could_not_note_it", error=f"{type(second).__name__}: {second}"[:500])
+            return False
+        self._failed.pop(thing, None)
+        return done
