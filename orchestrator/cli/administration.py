@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.connection import connect
-from orchestrator.cli.output import note, print_table, show, told_errors
-from orchestrator.cli.submit import AsJson
+from orchestrator.cli.output import AsJson, note, print_table, show, told_errors
 from orchestrator.schemas import KeyCreate, KeyView
 
 teams = typer.Typer(no_args_is_help=True, help="Teams: owners of keys and jobs.")

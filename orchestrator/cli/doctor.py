@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
 import typer
 
 from orchestrator.cli.connection import connect
-from orchestrator.cli.output import ERROR, print_json, told_errors
+from orchestrator.cli.output import ERROR, AsJson, print_json, told_errors
 from orchestrator.client import Client, ClientError
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Check server, key, database, queue, store, presigned URLs and workers from this machine."""
     with told_errors():
         client = connect()

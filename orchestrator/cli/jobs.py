@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.connection import connect
-from orchestrator.cli.output import ERROR, SOME_FAILED, note, print_json, print_table, show, told_errors
-from orchestrator.cli.submit import AsJson, finish
+from orchestrator.cli.output import ERROR, SOME_FAILED, AsJson, note, print_json, print_table, show, told_errors
+from orchestrator.cli.submit import finish
 from orchestrator.client import Job, describe, format_seconds
 from orchestrator.domain.jobs import JobState
 from orchestrator.schemas import JobView
@@ -160,7 +160,7 @@ def _print_view(view: JobView) -> None:
         ("rate", f"{view.items_per_second:.2f} items/s" if view.items_per_second else ""),
         ("left", format_seconds(view.eta_seconds) if view.eta_seconds is not None else ""),
         ("reason", view.state_reason or view.waiting_reason or ""),
-        ("options", view.options),
+        *((f"options.{name}", value) for name, value in view.options.items() if value is not None),
         ("created", view.created_at.isoformat(timespec="seconds")),
         ("finished", view.finished_at.isoformat(timespec="seconds") if view.finished_at else ""),
     ]

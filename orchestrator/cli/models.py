@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from orchestrator.cli.connection import connect
-from orchestrator.cli.output import fail, print_table, show, told_errors
-from orchestrator.cli.submit import AsJson
+from orchestrator.cli.connection import connect, find_server
+from orchestrator.cli.output import AsJson, fail, note, print_table, show, told_errors
 
+REGISTRY = (sys.executable, "-m", "janus_core.registry")
 app = typer.Typer(no_args_is_help=True, help="Models that are served, and checkpoints on this machine.")
 
 
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """Models that workers have served, and which are served now."""
+    """Models that workers have served, which are served now, and the published ones that could be."""
+    published = _published()
     with told_errors():
-        found = connect().models()
-    rows = [(m.name, m.family, m.revision, "yes" if m.served else "no") for m in found]
-    show(found, as_json=as_json, otherwise=lambda: print_table(("NAME", "FAMILY", "REVISION", "SERVED"), rows))
+        client = find_server() if published else connect()
+        served = client.models() if client else []
+    models = [_Model(m.name, m.family, m.revision, served=m.served) for m in served]
+    known = {model.name for model in models}
+    models += [
+        _Model(p["name"], p["family"], p["commit"] or "", served=False)
+        for p in published or ()
+        if p["name"] not in known
+    ]
+    rows = [(m.name, m.family, m.revision or "not pulled", "yes" if m.served else "no") for m in models]
+    show(
+        [asdict(model) for model in models],
+        as_json=as_json,
+        otherwise=lambda: print_table(("NAME", "FAMILY", "REVISION", "SERVED"), rows),
+    )
+    if published is None:
+        note("published models are listed where the worker's packages are: pip install 'janus-batch[worker]'")
+    elif client is None:
+        note("no server: these are the published models; `janus up --model NAME` serves one that was pulled")
 
 
 @app.command("show")
@@ -38,13 +58,36 @@ def pull_model(name: Annotated[str, typer.Argument(help="A published model's nam
 
 
 @app.command("verify")
-def verify_model(name: Annotated[str, typer.Argument(help="A name or a checkpoint folder.")]) -> None:
+def verify_model(
+    name: Annotated[str, typer.Argument(help="A name or a checkpoint folder.")],
+    lock: Annotated[bool, typer.Option("--lock", help="Lock the digests of a folder that was copied by hand.")] = False,
+) -> None:
     """Compare a checkpoint's files with the digests that were locked when it was pulled."""
-    _registry("verify", name)
+    _registry("verify", name, *(["--lock"] if lock else []))
+
+
+@dataclass(frozen=True)
+class _Model:
+    name: str
+    family: str
+    revision: str
+    served: bool
+
+
+def _published() -> list[dict[str, Any]] | None:
+    """What the registry lists; None where the worker's packages are not installed."""
+    if find_spec("torch") is None:
+        return None
+    command = [*REGISTRY, "list", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise fail(f"the registry of published models cannot be read: {done.stderr.strip()}")
+    listed: list[dict[str, Any]] = json.loads(done.stdout)
+    return listed
 
 
 def _registry(*arguments: str) -> NoReturn:
     """Hand over to janus_core, which this package never imports."""
     if find_spec("torch") is None:
         raise fail("checkpoints need the worker's packages: pip install 'janus-batch[worker]'")
-    os.execv(sys.executable, [sys.executable, "-m", "janus_core.registry", *arguments])  # noqa: S606
+    os.execv(sys.executable, [*REGISTRY, *arguments])  # noqa: S606

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -17,6 +17,8 @@ from orchestrator.client import ClientError
 from orchestrator.domain.errors import DomainError
 
 OK, ERROR, USAGE, SOME_FAILED = 0, 1, 2, 3  # exit statuses
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def fail(message: str) -> typer.Exit:
@@ -32,10 +34,10 @@ def note(message: str) -> None:
 
 @contextmanager
 def told_errors() -> Iterator[None]:
-    """The client's errors as a sentence and exit status 1."""
+    """The client's errors, and those of files, as a sentence and exit status 1."""
     try:
         yield
-    except (ClientError, DomainError) as error:
+    except (ClientError, DomainError, OSError) as error:
         raise fail(str(error)) from None
     except KeyboardInterrupt:
         raise fail("interrupted; what was submitted goes on, see `janus jobs list`") from None

@@ -9,9 +9,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from orchestrator.cli.connection import require_local, serving_name
-from orchestrator.cli.output import ERROR, fail, note, print_json, print_table
-from orchestrator.cli.submit import AsJson
+from orchestrator.cli.connection import add_models, require_local, serving_name
+from orchestrator.cli.output import ERROR, AsJson, fail, note, print_json, print_table
 from orchestrator.settings import default_home
 
 Models = Annotated[list[str] | None, typer.Option("--model", help="A registry name or checkpoint folder; may repeat.")]
@@ -19,17 +18,25 @@ Models = Annotated[list[str] | None, typer.Option("--model", help="A registry na
 
 def up(
     model: Models = None,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes; each serves all models.")] = 1,
+    only: Annotated[bool, typer.Option("--only", help="Serve these models and no others.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes, each serving all models; 1, or as many as run.")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait until it is ready.")] = 180,
     as_json: AsJson = False,
 ) -> None:
-    """Start the local stack, or reuse the one that runs: Postgres, Valkey, S3, API, dispatcher, worker."""
+    """Start the local stack, or reuse the one that runs: Postgres, Valkey, S3, API, dispatcher, worker.
+
+    Where it runs, models are added to those it serves. Where it does not, it serves those given, or those of last time.
+    """
     local = require_local()
+    status = local.status()
     models = [serving_name(one) for one in model] if model else None
-    try:
-        info = local.up(default_home(), models, timeout, workers)
-    except local.LocalError as error:
-        raise fail(str(error)) from None
+    if status.running and not only and (models or workers):
+        models = add_models(status.models, models or [])
+    elif workers and models is None:
+        models = list(status.models)
+    info = local.start(models, workers=workers or local.count_workers(), timeout_seconds=timeout)
     if as_json:
         print_json({"url": info.url, "models": info.models, "ports": info.ports, "pids": info.pids})
         return
@@ -41,17 +48,12 @@ def up(
 
 def down() -> None:
     """Stop the local stack; its data stays."""
-    local = require_local()
-    try:
-        was_running = local.down(default_home())
-    except local.LocalError as error:
-        raise fail(str(error)) from None
-    note("the local stack is down" if was_running else "the local stack was not running")
+    note("the local stack is down" if require_local().stop() else "the local stack was not running")
 
 
 def status(as_json: AsJson = False) -> None:
     """How the local stack stands. Exit 1 where it is not running."""
-    found = require_local().status(default_home())
+    found = require_local().status()
     if as_json:
         print_json(_as_dict(found))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,8 @@ import typer
 
 from orchestrator.cli.connection import connect_for_work
 from orchestrator.cli.output import OK, SOME_FAILED, note, print_json, told_errors
-from orchestrator.client import Job, check_out
-from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobState
+from orchestrator.client import Job, check_options, check_out
+from orchestrator.domain.jobs import JobKind, JobState
 
 Model = Annotated[str | None, typer.Option(help="A registry name, or a checkpoint folder for the local stack.")]
 Temperature = Annotated[float | None, typer.Option(help="0 is greedy; above, answers are sampled.")]
@@ -21,11 +22,15 @@ Seed = Annotated[
 ]
 JobName = Annotated[str | None, typer.Option("--name", help="What the job is called in lists.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Submit and end; `janus jobs results ID` fetches later.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
+JobAsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
+
+GUIDANCE = "1 is the plain prompt; above, images are pulled harder towards it; 0 ignores the prompt."
+SAME_AGAIN = frozenset({"item_invalid", "prompt_empty"})  # failures that another try cannot change
+MAX_FAILURES_LOOKED_AT = 10_000
 
 
 def caption(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Images, folders, globs, .jsonl manifests.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Images, folders, globs, .jsonl manifests.")],
     out: Annotated[Path, typer.Option(help=".jsonl, .csv, or a folder for .txt files beside each name.")],
     model: Model = None,
     prompt: Annotated[str | None, typer.Option(help="What to ask about each image.")] = None,
@@ -36,12 +41,12 @@ def caption(
     seed: Seed = None,
     name: JobName = None,
     detach: Detach = False,
-    as_json: AsJson = False,
+    as_json: JobAsJson = False,
 ) -> None:
     """Caption images in bulk, or ask a question about each."""
     options = _given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
     with told_errors():
-        CaptionOptions(**options)
+        check_options(JobKind.caption, options)
         check_out(out)
         connection = connect_for_work(model)
         job = connection.client.caption(sources, model=connection.model, name=name, **options)
@@ -50,11 +55,11 @@ def caption(
 
 def generate(
     out: Annotated[Path, typer.Option(help="The folder for the images and results.jsonl.")],
-    prompts: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]…", help="What to draw.")] = None,
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="What to draw.")] = None,
     file: Annotated[Path | None, typer.Option(help="A text file with a prompt a line, or .jsonl.")] = None,
     model: Model = None,
     images: Annotated[int | None, typer.Option(help="Images for each prompt.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="How strictly to follow the prompt; 1 is not at all.")] = None,
+    guidance: Annotated[float | None, typer.Option(help=GUIDANCE)] = None,
     temperature: Temperature = None,
     top_p: TopP = None,
     top_k: TopK = None,
@@ -62,7 +67,7 @@ def generate(
     seed: Seed = None,
     name: JobName = None,
     detach: Detach = False,
-    as_json: AsJson = False,
+    as_json: JobAsJson = False,
 ) -> None:
     """Draw images from prompts."""
     if not prompts and file is None:
@@ -77,7 +82,7 @@ def generate(
         seed=seed,
     )
     with told_errors():
-        GenerateOptions(**options)
+        check_options(JobKind.generate, options)
         check_out(out)
         connection = connect_for_work(model)
         job = connection.client.generate(prompts or [], file=file, model=connection.model, name=name, **options)
@@ -96,9 +101,14 @@ def finish(job: Job, out: Path, *, as_json: bool) -> None:
     if items.failures:
         first = next(job.failures())
         note(f"first failure: {first.id}: {first.code}: {first.message}")
-        note(f"all of them: janus jobs failures {job.id}; try them again: janus jobs retry {job.id}")
+        again = f"; try them again: janus jobs retry {job.id}" if _worth_another_try(job) else ""
+        note(f"all of them: janus jobs failures {job.id}{again}")
     if items.results < items.total or not items.total:
         raise typer.Exit(SOME_FAILED)
+
+
+def _worth_another_try(job: Job) -> bool:
+    return any(failure.code not in SAME_AGAIN for failure in islice(job.failures(), MAX_FAILURES_LOOKED_AT))
 
 
 def _see_through(job: Job, out: Path, *, detach: bool, as_json: bool) -> None:

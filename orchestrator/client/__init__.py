@@ -10,6 +10,7 @@ from orchestrator.client._errors import (
     ClientError,
     Conflict,
     ConnectionFailed,
+    InvalidOption,
     InvalidRequest,
     JobNotEnded,
     NotFound,
@@ -18,6 +19,7 @@ from orchestrator.client._errors import (
     TransferFailed,
 )
 from orchestrator.client._job import Job
+from orchestrator.client._options import check_options
 from orchestrator.client._progress import describe, describe_rate, format_seconds
 from orchestrator.client._verify import Verification
 
@@ -28,6 +30,7 @@ __all__ = [
     "ClientError",
     "Conflict",
     "ConnectionFailed",
+    "InvalidOption",
     "InvalidRequest",
     "Job",
     "JobNotEnded",
@@ -36,6 +39,7 @@ __all__ = [
     "ServerError",
     "TransferFailed",
     "Verification",
+    "check_options",
     "check_out",
     "describe",
     "describe_rate",

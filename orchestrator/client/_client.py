@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,12 +12,14 @@ from typing import IO, Any, Self
 
 import httpx
 
-from orchestrator.client._errors import BadSource, ClientError
+from orchestrator.client._errors import BadSource, ClientError, TransferFailed
 from orchestrator.client._http import Http, new_idempotency_key
 from orchestrator.client._job import Job
+from orchestrator.client._manifest import read_files, write_manifest
+from orchestrator.client._options import build_request, check_options
 from orchestrator.client._sources import SourceItem, read_image_sources, read_prompt_sources
 from orchestrator.client._transfers import URLS_AT_ONCE, Transfers, in_groups
-from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobState
+from orchestrator.domain.jobs import JobKind, JobState
 from orchestrator.schemas import (
     CaptionJobCreate,
     GenerateJobCreate,
@@ -100,22 +102,22 @@ class Client:
         """Caption images: files, folders, globs and `.jsonl` manifests.
 
         Images are uploaded straight to the store. `options` are those of `CaptionOptions`: prompt, max_tokens,
-        temperature, top_p, top_k, seed. Raises BadSource where there is nothing to caption.
+        temperature, top_p, top_k, seed. The same `idempotency_key` with the same arguments is the same job, and
+        its files are not sent again. Raises BadSource where there is nothing to caption, InvalidOption.
         """
-        several = [sources] if isinstance(sources, str | Path) else list(sources)
-        checked, model = (
-            CaptionOptions(**options),
-            self._known_model(model),
-        )  # told before a million images are uploaded
-        request = CaptionJobCreate(
+        several: list[str | Path] = [sources] if isinstance(sources, str | Path) else list(sources)
+        checked = check_options(JobKind.caption, options)  # told before a million images are uploaded
+        request = build_request(
+            CaptionJobCreate,
             kind="caption",
             name=name or f"caption {' '.join(str(source) for source in several)}"[:200],
-            model=model,
+            model=self._known_model(model),
             priority=priority,
             shard_items=shard_items,
             options=checked,
-            input=JobInput(upload=self._upload(read_image_sources(several)), manifest=MANIFEST),
+            input=JobInput(upload="to be made", manifest=MANIFEST),
         )
+        request.input.upload = self._upload(read_image_sources(several), idempotency_key)
         return self._create(request, idempotency_key)
 
     def generate(
@@ -133,19 +135,22 @@ class Client:
         """Generate images from prompts, or from a file with one a line (`.jsonl`: one object a line).
 
         `options` are those of `GenerateOptions`: images, guidance, temperature, top_p, top_k, steps, seed.
+        `idempotency_key` is as in `caption`.
         """
         several = [prompts] if isinstance(prompts, str) else prompts
-        checked, model = GenerateOptions(**options), self._known_model(model)
-        items = (SourceItem(line) for line in read_prompt_sources(several, file))
-        request = GenerateJobCreate(
+        checked = check_options(JobKind.generate, options)
+        request = build_request(
+            GenerateJobCreate,
             kind="generate",
             name=name or (f"generate {Path(file).name}" if file else "generate"),
-            model=model,
+            model=self._known_model(model),
             priority=priority,
             shard_items=shard_items,
             options=checked,
-            input=JobInput(upload=self._upload(items), manifest=MANIFEST),
+            input=JobInput(upload="to be made", manifest=MANIFEST),
         )
+        items = (SourceItem(line) for line in read_prompt_sources(several, file))
+        request.input.upload = self._upload(items, idempotency_key)
         return self._create(request, idempotency_key)
 
     def attach(self, job_id: str) -> Job:
@@ -172,18 +177,39 @@ class Client:
 
     # --- Uploads --------------------------------------------------------------------------------------------------
 
-    def _upload(self, items: Iterable[SourceItem]) -> str:
-        """Send the items' files and a manifest that names them; the upload's id. Nothing is held in memory."""
-        upload = self._http.call(UploadView, "POST", "/v1/uploads", idempotency_key=new_idempotency_key()).id
-        with tempfile.TemporaryFile("w+b") as manifest:
-            self._transfers.map(
-                lambda group: self._put_files(upload, group),
-                in_groups(_write_manifest(items, manifest), URLS_AT_ONCE // 10),
-            )
+    def _upload(self, items: Iterable[SourceItem], idempotency_key: str | None) -> str:
+        """Send the items' files and a manifest that names them; the upload's id. Nothing is held in memory.
+
+        With a key the upload is that of the last time, and what it holds already is not sent again.
+        """
+        key = f"{idempotency_key}/upload" if idempotency_key else new_idempotency_key()
+        with tempfile.TemporaryFile("w+b") as manifest, tempfile.TemporaryFile("w+b") as files:
+            write_manifest(items, manifest, files)
             if manifest.tell() == 0:
                 raise BadSource("there is nothing to submit: no image or prompt was found")
+            upload = self._http.call(UploadView, "POST", "/v1/uploads", idempotency_key=key).id
+            if idempotency_key and self._is_sent(upload, manifest, idempotency_key):
+                return upload
+            groups = in_groups(read_files(files), URLS_AT_ONCE // 10)
+            self._transfers.map(lambda group: self._put_files(upload, group), groups)
             self._transfers.put_file(self._upload_urls(upload, [MANIFEST])[0], manifest)
         return upload
+
+    def _is_sent(self, upload: str, manifest: IO[bytes], idempotency_key: str) -> bool:
+        """Whether the upload holds this manifest, which is sent last. Raises BadSource where it holds another one."""
+        manifest.seek(0)
+        digest = hashlib.sha256()
+        for line in manifest:
+            digest.update(line)
+        try:
+            sent = self._transfers.get_into(self._upload_downloads(upload, [MANIFEST])[0])
+        except TransferFailed as error:
+            if error.status not in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):  # some stores hide what is missing
+                raise
+            return False
+        if sent != digest.hexdigest():
+            raise BadSource(f"idempotency_key {idempotency_key!r} was used for other files or prompts; take another")
+        return True
 
     def _put_files(self, upload: str, group: list[tuple[str, Path]]) -> None:
         urls = self._upload_urls(upload, [name for name, _ in group])
@@ -192,9 +218,16 @@ class Client:
                 self._transfers.put(url, path.read_bytes())
 
     def _upload_urls(self, upload: str, names: list[str]) -> list[str]:
+        """Where to send objects of an upload."""
+        return self._urls(f"/v1/uploads/{upload}/urls", names)
+
+    def _upload_downloads(self, upload: str, names: list[str]) -> list[str]:
+        """Where to read back objects of an upload."""
+        return self._urls(f"/v1/uploads/{upload}/downloads", names)
+
+    def _urls(self, path: str, names: list[str]) -> list[str]:
         body = UploadUrlsCreate(names=names).model_dump()
-        key = new_idempotency_key()
-        return self._http.call(UrlsView, "POST", f"/v1/uploads/{upload}/urls", body=body, idempotency_key=key).urls
+        return self._http.call(UrlsView, "POST", path, body=body, repeatable=True).urls
 
     # --- Models, workers, teams, keys -----------------------------------------------------------------------------
 
@@ -230,9 +263,7 @@ class Client:
         upload = self._http.call(UploadView, "POST", "/v1/uploads", idempotency_key=new_idempotency_key()).id
         sent = b"janus doctor"
         self._transfers.put(self._upload_urls(upload, ["doctor.txt"])[0], sent)
-        url = self._http.call(UrlsView, "POST", f"/v1/uploads/{upload}/downloads",
-                              body=UploadUrlsCreate(names=["doctor.txt"]).model_dump()).urls[0]  # fmt: skip
-        if self._transfers.get(url) != sent:
+        if self._transfers.get(self._upload_downloads(upload, ["doctor.txt"])[0]) != sent:
             raise ClientError("the store gave back other bytes than were sent")
 
     def create_team(self, name: str) -> TeamView:
@@ -249,17 +280,3 @@ class Client:
 
     def revoke_key(self, key_id: str) -> None:
         self._http.send("DELETE", f"/v1/keys/{key_id}")
-
-
-def _write_manifest(items: Iterable[SourceItem], manifest: IO[bytes]) -> Iterator[tuple[str, Path]]:
-    """Write each item's line; yield the objects that its images become, numbered so that any file name will do."""
-    number = 0
-    for item in items:
-        line = item.line
-        if item.files and isinstance(line, dict):
-            names = [f"images/{number + k:09d}{path.suffix.lower()}" for k, path in enumerate(item.files)]
-            number += len(names)
-            line = line | {"image": names[0] if len(names) == 1 else names}
-            yield from zip(names, item.files, strict=True)
-        text = line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
-        manifest.write(text.encode("utf-8", "replace") + b"\n")

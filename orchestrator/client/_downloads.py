@@ -6,13 +6,15 @@ import csv
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from orchestrator.client._errors import BadSource, TransferFailed
-from orchestrator.client._transfers import URLS_AT_ONCE, in_groups, write_atomically
-from orchestrator.domain.items import is_safe_name
+from orchestrator.client._parts import finished_results
+from orchestrator.client._sidecars import SidecarNames
+from orchestrator.client._transfers import URLS_AT_ONCE, drafted, in_groups, write_atomically
 from orchestrator.domain.jobs import JobKind
 from orchestrator.domain.shards import image_name
 
@@ -41,58 +43,63 @@ def check_out(path: Path) -> None:
 
 
 def download_results(job: Job, path: Path) -> Path:
-    """Write what is finished; a file is replaced as a whole."""
+    """Write what is finished; a file is replaced as a whole.
+
+    Raises TransferFailed: an object cannot be read, or is not as it was made.
+    """
     check_out(path)
+    if not job.ended:
+        job.refresh()
     if path.suffix == ".jsonl":
-        write_atomically(path, _result_bytes(job))
+        with drafted(path) as lines:
+            _write_lines(job, lines)
     elif path.suffix == ".csv":
-        write_atomically(path, _as_csv(job.view.kind, _results(job)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent) as lines:
+            _write_lines(job, lines)
+            write_atomically(path, _as_csv(job.view.kind, read_lines(lines)))
     else:
-        path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / "results.jsonl", _result_bytes(job))
-        if job.view.kind is JobKind.generate:
-            _download_images(job, path)
-        else:
-            _write_sidecars(path, _results(job))
+        with drafted(path / "results.jsonl") as lines:
+            _write_lines(job, lines)
+            if job.view.kind is JobKind.generate:
+                _download_images(job, path, lines)
+            else:
+                _write_sidecars(path, lines)
     return path
+
+
+def read_lines(file: IO[bytes]) -> Iterator[dict[str, Any]]:
+    """The results in a file, one at a time, from its beginning."""
+    file.seek(0)
+    for line in file:
+        yield json.loads(line)
 
 
 def encode_result(result: dict[str, Any]) -> bytes:
     return json.dumps(result, ensure_ascii=False).encode() + b"\n"
 
 
-def _result_bytes(job: Job) -> Iterator[bytes]:
-    """The merged object where the job has ended with one, else the parts so far."""
-    if job.ended and job.view.manifest_sha256:
-        yield job.fetch(job.urls(["results.jsonl"])[0])
+def _write_lines(job: Job, file: IO[bytes]) -> None:
+    """The merged object where the job has ended with one, checked against the manifest; else the parts so far."""
+    if not (job.ended and job.view.manifest_sha256):
+        for result in finished_results(job, follow=False):
+            file.write(encode_result(result))
         return
-    yield from (encode_result(result) for result in finished_results(job))
+    data = job.fetch(job.urls(["manifest.json"])[0])
+    if hashlib.sha256(data).hexdigest() != job.view.manifest_sha256:
+        raise _changed(job, "manifest.json")
+    recorded = json.loads(data)["objects"]["results.jsonl"]["sha256"]
+    if job.transfers.get_into(job.urls(["results.jsonl"])[0], file) != recorded:
+        raise _changed(job, "results.jsonl")
 
 
-def _results(job: Job) -> Iterator[dict[str, Any]]:
-    for chunk in _result_bytes(job):
-        for line in chunk.splitlines():
-            yield json.loads(line)
+def _changed(job: Job, name: str) -> TransferFailed:
+    return TransferFailed(f"{name} has changed since it was made; run `janus jobs verify {job.id}`")
 
 
-def finished_results(job: Job) -> Iterator[dict[str, Any]]:
-    """Lines of the shards that are finished now, without waiting for more."""
-    index = 0
-    while True:
-        page = job.parts(from_index=index)
-        for part in page.parts:
-            for line in job.fetch(part.url).splitlines():
-                result = json.loads(line)
-                if part.first_index <= result["index"] < part.end_index:
-                    yield result
-        if page.complete or page.next_index == index:
-            return
-        index = page.next_index
-
-
-def _download_images(job: Job, folder: Path) -> None:
+def _download_images(job: Job, folder: Path, lines: IO[bytes]) -> None:
     """Every image, unless a file with its digest is there already; each is checked against its digest."""
-    wanted = (image for result in _results(job) for image in result.get("images", ()))
+    wanted = (image for result in read_lines(lines) for image in result.get("images", ()))
     missing = (image for image in wanted if not _has(folder / image["file"], image["sha256"]))
     for group in in_groups(missing, URLS_AT_ONCE):
         urls = job.urls([image_name(image["file"], image["sha256"]) for image in group])
@@ -102,7 +109,7 @@ def _download_images(job: Job, folder: Path) -> None:
 def _save_image(job: Job, folder: Path, image: dict[str, Any], url: str) -> None:
     data = job.fetch(url)
     if hashlib.sha256(data).hexdigest() != image["sha256"]:
-        raise TransferFailed(f"{image['file']} has changed since it was made; run `janus jobs verify {job.id}`")
+        raise _changed(job, image["file"])
     write_atomically(folder / image["file"], [data])
 
 
@@ -110,14 +117,13 @@ def _has(path: Path, sha256: str) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 
-def _write_sidecars(folder: Path, results: Iterable[dict[str, Any]]) -> None:
-    """`a/b.jpg` becomes `a/b.txt` below the folder; an id that is no safe name becomes its index."""
-    for result in results:
-        if "caption" not in result:
-            continue
-        name = result["id"] if is_safe_name(result["id"]) else f"{result['index']:09d}"
-        path = folder / PurePosixPath(name).with_suffix(".txt")
-        write_atomically(path, [result["caption"].encode() + b"\n"])
+def _write_sidecars(folder: Path, lines: IO[bytes]) -> None:
+    """A `.txt` for each caption, named after its item's id."""
+    names = SidecarNames(result["id"] for result in read_lines(lines))
+    for result in read_lines(lines):
+        name = names.take(result["index"], result["id"])  # failures too: what stands beside them is not theirs
+        if "caption" in result:
+            write_atomically(folder / name, [result["caption"].encode() + b"\n"])
 
 
 def _as_csv(kind: JobKind, results: Iterable[dict[str, Any]]) -> Iterator[bytes]:

@@ -10,7 +10,8 @@ ClientError
 │   └── InvalidRequest         413, 422: the request is not of its form
 ├── TransferFailed          an object could not be uploaded or downloaded
 ├── JobNotEnded             wait() reached its timeout; the job goes on
-└── BadSource               what was to be submitted cannot be read
+├── BadSource               what was to be submitted cannot be read
+└── InvalidOption           an option that there is not, or out of its range; a ValueError too
 """
 
 from __future__ import annotations
@@ -58,7 +59,11 @@ class InvalidRequest(ServerError):
 
 
 class TransferFailed(ClientError):
-    pass
+    """`status` is what the store answered, None where it did not."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class JobNotEnded(ClientError):
@@ -66,6 +71,10 @@ class JobNotEnded(ClientError):
 
 
 class BadSource(ClientError):
+    pass
+
+
+class InvalidOption(ClientError, ValueError):
     pass
 
 

@@ -47,11 +47,13 @@ class Http:
         params: dict[str, Any] | None = None,
         body: Any = None,
         idempotency_key: str | None = None,
+        repeatable: bool = False,
     ) -> A:
         """Send a request and read its answer as `answer`. Raises ServerError and ConnectionFailed."""
-        return answer.model_validate_json(
-            self.send(method, path, params=params, body=body, idempotency_key=idempotency_key).content
+        response = self.send(
+            method, path, params=params, body=body, idempotency_key=idempotency_key, repeatable=repeatable
         )
+        return answer.model_validate_json(response.content)
 
     def send(
         self,
@@ -61,11 +63,17 @@ class Http:
         params: dict[str, Any] | None = None,
         body: Any = None,
         idempotency_key: str | None = None,
+        repeatable: bool = False,
     ) -> httpx.Response:
-        """Send a request, again where that is safe: a GET always, others when the server did not act on them."""
+        """Send a request, again where that is safe.
+
+        Args:
+            repeatable: doing it twice is the same as once, as it always is with GET, DELETE and an idempotency key.
+                Anything else is sent again only when the server surely did not act on it.
+        """
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         given = {name: value for name, value in (params or {}).items() if value is not None}
-        repeatable = method in ("GET", "DELETE") or idempotency_key is not None
+        repeatable = repeatable or method in ("GET", "DELETE") or idempotency_key is not None
 
         def attempt() -> httpx.Response:
             try:
@@ -74,13 +82,13 @@ class Http:
                 failed = ConnectionFailed(
                     f"{self._client.base_url} did not answer: {error}. Is it up? (`janus doctor`)"
                 )
-                if repeatable or isinstance(error, httpx.ConnectError):
+                if repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
                     raise TryAgain(failed) from error
                 raise failed from error
             if response.is_success:
                 return response
             refused = error_for(response.status_code, _problem(response))
-            if response.status_code in RETRY_STATUSES and (repeatable or response.status_code in (429, 503)):
+            if response.status_code in RETRY_STATUSES and (repeatable or response.status_code == 429):
                 raise TryAgain(refused, retry_after_seconds(response))
             raise refused
 

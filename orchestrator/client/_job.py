@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator.client._downloads import download_results, encode_result, finished_results
+from orchestrator.client._downloads import download_results, encode_result
 from orchestrator.client._errors import JobNotEnded
-from orchestrator.client._http import Http
+from orchestrator.client._http import Http, new_idempotency_key
+from orchestrator.client._parts import finished_results
 from orchestrator.client._progress import ProgressBar
+from orchestrator.client._retries import MAX_SILENCE_SECONDS, Patience, growing_pauses
 from orchestrator.client._transfers import Transfers
 from orchestrator.client._verify import Verification, verify_job
 from orchestrator.schemas import (
@@ -22,12 +24,8 @@ from orchestrator.schemas import (
     FailureView,
     JobView,
     PartsPage,
-    PartView,
     UrlsView,
 )
-
-FIRST_POLL_SECONDS = 0.2
-MAX_POLL_SECONDS = 2.0
 
 
 class Job:
@@ -61,20 +59,28 @@ class Job:
         progress: bool = False,
         on_poll: Callable[[JobView], None] | None = None,
     ) -> JobView:
-        """Wait for the job's end. Raises JobNotEnded at the timeout; the job goes on."""
-        give_up_at = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        """Wait for the job's end, however often the server is away for a while.
+
+        Raises:
+            JobNotEnded: at the timeout; the job goes on.
+            ConnectionFailed, ServerError: where no timeout was given, after ten minutes without an answer.
+        """
+        give_up_at = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
+        patience = Patience(MAX_SILENCE_SECONDS if timeout_seconds is None else math.inf)
         with ProgressBar(enabled=progress) as bar:
-            for pause in _growing_pauses():
-                view = self.refresh()
-                bar.show(view)
-                if on_poll is not None:
-                    on_poll(view)
-                if view.state.ended:
-                    return view
-                if give_up_at is not None and time.monotonic() + pause > give_up_at:
-                    raise JobNotEnded(
-                        f"{self.id} is {view.state} after {timeout_seconds} s: {view.waiting_reason or ''}"
-                    )
+            for pause in growing_pauses():
+                view = patience.ask(self.refresh)
+                if view is None:
+                    bar.tell_silence(self.id)
+                else:
+                    bar.show(view)
+                    if on_poll is not None:
+                        on_poll(view)
+                    if view.state.ended:
+                        return view
+                if time.monotonic() + pause > give_up_at:
+                    reason = "the server does not answer" if view is None else view.waiting_reason or ""
+                    raise JobNotEnded(f"{self.id} is {self.view.state} after {timeout_seconds} s: {reason}")
                 time.sleep(pause)
         raise AssertionError("unreachable")
 
@@ -87,26 +93,18 @@ class Job:
     def resume(self) -> JobView:
         return self._act("resume")
 
-    def retry_failures(self) -> Job:
-        """A new job of the items that failed, with the same ids and seeds."""
-        view = self._http.call(JobView, "POST", f"/v1/jobs/{self.id}/retry")
+    def retry_failures(self, *, idempotency_key: str | None = None) -> Job:
+        """A new job of the items that failed, with the same ids and seeds; the same job for the same key."""
+        key = idempotency_key or new_idempotency_key()
+        view = self._http.call(JobView, "POST", f"/v1/jobs/{self.id}/retry", idempotency_key=key)
         return Job(self._http, self._transfers, view)
 
     def results(self) -> Iterator[dict[str, Any]]:
-        """Result lines in item order, each as soon as its shard is finished; ends when the job has."""
-        index, pauses = 0, _growing_pauses()
-        while True:
-            page = self.parts(from_index=index)
-            for first in sorted({part.first_index for part in page.parts}):
-                yield from self._shard_lines([part for part in page.parts if part.first_index == first])
-            if page.complete:
-                return
-            if page.next_index == index:
-                time.sleep(next(pauses))
-                if self.ended or self.refresh().state.ended:
-                    pauses = _growing_pauses()
-            else:
-                index, pauses = page.next_index, _growing_pauses()
+        """Result lines in item order, each as soon as its shard is finished; ends when the job has.
+
+        Raises ConnectionFailed or ServerError after ten minutes without an answer, TransferFailed.
+        """
+        yield from finished_results(self, follow=True)
 
     def parts(self, *, from_index: int = 0, limit: int = 100) -> PartsPage:
         """A page of finished parts, in item order."""
@@ -130,7 +128,7 @@ class Job:
 
     def finished_lines(self) -> Iterator[bytes]:
         """Result lines that are there now, as JSON text, without waiting for more."""
-        yield from (encode_result(result) for result in finished_results(self))
+        yield from (encode_result(result) for result in finished_results(self, follow=False))
 
     def download(self, path: str | Path) -> Path:
         """Write the results to `path`: `.jsonl`, `.csv`, or a folder (captions as `.txt`, images as `.png`)."""
@@ -143,7 +141,7 @@ class Job:
     def urls(self, names: list[str]) -> list[str]:
         """Presigned URLs of objects of this job."""
         body = DownloadsCreate(names=names).model_dump()
-        return self._http.call(UrlsView, "POST", f"/v1/jobs/{self.id}/downloads", body=body).urls
+        return self._http.call(UrlsView, "POST", f"/v1/jobs/{self.id}/downloads", body=body, repeatable=True).urls
 
     def fetch(self, url: str) -> bytes:
         return self._transfers.get(url)
@@ -153,17 +151,5 @@ class Job:
         return self._transfers
 
     def _act(self, verb: str) -> JobView:
-        self.view = self._http.call(JobView, "POST", f"/v1/jobs/{self.id}/{verb}")
+        self.view = self._http.call(JobView, "POST", f"/v1/jobs/{self.id}/{verb}", repeatable=True)
         return self.view
-
-    def _shard_lines(self, parts: list[PartView]) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for part in parts for line in self._transfers.get(part.url).splitlines()]
-        first, end = parts[0].first_index, parts[0].end_index
-        return sorted((line for line in lines if first <= line["index"] < end), key=lambda line: int(line["index"]))
-
-
-def _growing_pauses() -> Iterator[float]:
-    pause = FIRST_POLL_SECONDS
-    while True:
-        yield pause
-        pause = min(pause * 1.3, MAX_POLL_SECONDS)

@@ -24,6 +24,7 @@ class ProgressBar:
         self._task: TaskID | None = None
         self._last_plain = 0.0
         self._last_text = ""
+        self._silent = False
         if enabled and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"),
@@ -46,6 +47,7 @@ class ProgressBar:
             self._progress.stop()
 
     def show(self, view: JobView) -> None:
+        self._silent = False
         if not self._enabled:
             return
         if self._progress and self._task is not None:
@@ -62,6 +64,16 @@ class ProgressBar:
         if text != self._last_text and (due or view.state.ended):
             self._last_plain, self._last_text = time.monotonic(), text
             print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def tell_silence(self, job_id: str) -> None:
+        """Say once that the server does not answer, until it does again."""
+        if self._silent or not self._enabled:
+            return
+        self._silent, self._last_text = True, ""
+        if self._progress and self._task is not None:
+            self._progress.update(self._task, rate="the server does not answer; asking again")
+            return
+        print(f"{job_id}: the server does not answer; asking again", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def describe(view: JobView) -> str:

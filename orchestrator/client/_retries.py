@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import httpx
 
+from orchestrator.client._errors import ConnectionFailed, ServerError
+
 RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_DELAY_SECONDS = 0.25
 MAX_DELAY_SECONDS = 8.0
+FIRST_POLL_SECONDS = 0.2
+MAX_POLL_SECONDS = 2.0
+MAX_SILENCE_SECONDS = 600.0  # of a server, while somebody waits for a job
 
 T = TypeVar("T")
 
@@ -42,3 +47,35 @@ def retry_after_seconds(response: httpx.Response) -> float | None:
     """The server's Retry-After in seconds, at most a minute."""
     value = response.headers.get("retry-after", "")
     return min(float(value), 60.0) if value.isdigit() else None
+
+
+class Patience:
+    """Bears a server that does not answer, or answers with an error of its own, for so many seconds on end."""
+
+    def __init__(self, max_silence_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_silence_seconds = max_silence_seconds
+        self._clock = clock
+        self._silent_since: float | None = None
+
+    def ask(self, call: Callable[[], T]) -> T | None:
+        """The answer, or None where there is none yet. Raises the last error when it was silent for too long."""
+        asked_at = self._clock()
+        try:
+            answer = call()
+        except (ConnectionFailed, ServerError) as error:
+            if isinstance(error, ServerError) and error.status < 500:
+                raise
+            self._silent_since = asked_at if self._silent_since is None else self._silent_since
+            if self._clock() - self._silent_since >= self._max_silence_seconds:
+                raise
+            return None
+        self._silent_since = None
+        return answer
+
+
+def growing_pauses() -> Iterator[float]:
+    """Seconds between looks at a job."""
+    pause = FIRST_POLL_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.3, MAX_POLL_SECONDS)

@@ -21,28 +21,32 @@ class SourceItem:
     files: Sequence[Path] = field(default=())
 
 
-def read_image_sources(sources: Iterable[str | Path]) -> Iterator[SourceItem]:
+def read_image_sources(sources: Sequence[str | Path]) -> Iterator[SourceItem]:
     """Items of files, folders, globs and `.jsonl` manifests, in a stable order.
 
-    Ids are names relative to the folder given, or the file's name. Raises BadSource.
+    An id is the name of one file, a path relative to one folder or to the fixed part of one absolute glob; of several
+    sources it is the path as given, so that files of the same name stay apart. Raises BadSource.
     """
     for source in sources:
-        text = str(source)
-        path = Path(text)
-        if text.startswith("s3://") or path.suffix in (".csv", ".parquet", ".tar"):
-            raise BadSource(
-                f"{text}: this kind of source is not read yet; give images, folders, globs or a .jsonl manifest"
-            )
-        if path.is_dir():
-            yield from _folder(path)
-        elif path.suffix == ".jsonl" and path.is_file():
-            yield from _image_manifest(path)
-        elif path.is_file():
-            yield SourceItem({"id": path.name}, [path])
-        elif any(mark in text for mark in "*?["):
-            yield from _glob(text)
-        else:
-            raise BadSource(f"{text}: there is no such file or folder")
+        yield from _read_image_source(str(source), alone=len(sources) == 1)
+
+
+def _read_image_source(text: str, *, alone: bool) -> Iterator[SourceItem]:
+    path = Path(text)
+    if text.startswith("s3://") or path.suffix in (".csv", ".parquet", ".tar"):
+        raise BadSource(
+            f"{text}: this kind of source is not read yet; give images, folders, globs or a .jsonl manifest"
+        )
+    if path.is_dir():
+        yield from _items(_images_below(path), path if alone else None)
+    elif path.suffix == ".jsonl" and path.is_file():
+        yield from _image_manifest(path, alone=alone)
+    elif path.is_file():
+        yield from _items([path], path.parent if alone else None)
+    elif any(mark in text for mark in "*?["):
+        yield from _items(_matching(text), _fixed_part(path) if alone and path.is_absolute() else None)
+    else:
+        raise BadSource(f"{text}: there is no such file or folder")
 
 
 def read_prompt_sources(prompts: Iterable[str], file: str | Path | None) -> Iterator[dict[str, Any] | str]:
@@ -60,21 +64,28 @@ def read_prompt_sources(prompts: Iterable[str], file: str | Path | None) -> Iter
                 yield _object_or_text(line) if path.suffix == ".jsonl" else {"prompt": line.strip()}
 
 
-def _folder(folder: Path) -> Iterator[SourceItem]:
-    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    for path in found:
-        yield SourceItem({"id": path.relative_to(folder).as_posix()}, [path])
+def _items(paths: Iterable[Path], base: Path | None) -> Iterator[SourceItem]:
+    for path in paths:
+        yield SourceItem({"id": (path if base is None else path.relative_to(base)).as_posix()}, [path])
 
 
-def _glob(pattern: str) -> Iterator[SourceItem]:
-    found = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+def _images_below(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+
+def _matching(pattern: str) -> list[Path]:
+    found = [Path(path) for path in sorted(glob.glob(pattern, recursive=True)) if Path(path).is_file()]
     if not found:
         raise BadSource(f"{pattern}: nothing matches")
-    for path in found:
-        yield SourceItem({"id": Path(path).as_posix()}, [Path(path)])
+    return found
 
 
-def _image_manifest(manifest: Path) -> Iterator[SourceItem]:
+def _fixed_part(pattern: Path) -> Path:
+    """The folder of a pattern above its first mark: `/data/*/a-?.jpg` -> `/data`."""
+    return next(folder for folder in pattern.parents if not any(mark in str(folder) for mark in "*?["))
+
+
+def _image_manifest(manifest: Path, *, alone: bool) -> Iterator[SourceItem]:
     """Lines as they are; image names are relative to the manifest's folder."""
     with manifest.open(encoding="utf-8", errors="replace") as lines:
         for text in lines:
@@ -85,7 +96,7 @@ def _image_manifest(manifest: Path) -> Iterator[SourceItem]:
             names = names if isinstance(names, list) else [names]
             if isinstance(line, dict) and names and all(isinstance(name, str) and name for name in names):
                 if "id" not in line and len(names) == 1:
-                    line["id"] = names[0]
+                    line["id"] = names[0] if alone else (manifest.parent / names[0]).as_posix()
                 yield SourceItem(line, [manifest.parent / name for name in names])
             else:
                 yield SourceItem(line)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, TypeVar
@@ -21,11 +23,20 @@ T = TypeVar("T")
 class Transfers:
     """A pool of connections to the store. It is never handed a key: the URLs carry their own signatures."""
 
-    def __init__(self, *, threads: int = 8, max_retries: int = 5, timeout_seconds: float = 120) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int = 8,
+        max_retries: int = 5,
+        timeout_seconds: float = 120,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         self._threads = threads
         self._max_retries = max_retries
         self._client = httpx.Client(
-            timeout=timeout_seconds, limits=httpx.Limits(max_connections=threads, max_keepalive_connections=threads)
+            timeout=timeout_seconds,
+            limits=httpx.Limits(max_connections=threads, max_keepalive_connections=threads),
+            transport=transport,
         )
 
     def put(self, url: str, data: bytes) -> None:
@@ -44,6 +55,30 @@ class Transfers:
 
     def get(self, url: str) -> bytes:
         return self._send("GET", url).content
+
+    def get_into(self, url: str, file: IO[bytes] | None = None) -> str:
+        """Write an object into an empty file a piece at a time; its SHA-256. Without a file it is only digested."""
+        name = httpx.URL(url).path
+
+        def attempt() -> str:
+            digest = hashlib.sha256()
+            if file is not None:  # a stream that broke off begins anew
+                file.seek(0)
+                file.truncate()
+            try:
+                with self._client.stream("GET", url) as response:
+                    if not response.is_success:
+                        response.read()
+                        raise _refusal("GET", name, response)
+                    for piece in response.iter_bytes(2**20):
+                        digest.update(piece)
+                        if file is not None:
+                            file.write(piece)
+            except httpx.TransportError as error:
+                raise TryAgain(_silence("GET", name, error)) from error
+            return digest.hexdigest()
+
+        return with_retries(attempt, max_retries=self._max_retries)
 
     def map(self, work: Callable[[T], object], inputs: Iterable[T]) -> None:
         """Call `work` for each input in threads, a bounded number ahead; the first error is raised."""
@@ -74,18 +109,22 @@ class Transfers:
             try:
                 response = self._client.request(method, url, content=content and content(), headers=headers)
             except httpx.TransportError as error:
-                failed = TransferFailed(f"{method} {name}: the store did not answer: {error}")
-                raise TryAgain(failed) from error
+                raise TryAgain(_silence(method, name, error)) from error
             if response.is_success:
                 return response
-            refused = TransferFailed(
-                f"{method} {name}: the store answered {response.status_code}: {response.text[:200]}"
-            )
-            if response.status_code in RETRY_STATUSES:
-                raise TryAgain(refused)
-            raise refused
+            raise _refusal(method, name, response)
 
         return with_retries(attempt, max_retries=self._max_retries)
+
+
+def _silence(method: str, name: str, error: Exception) -> TransferFailed:
+    return TransferFailed(f"{method} {name}: the store did not answer: {error}")
+
+
+def _refusal(method: str, name: str, response: httpx.Response) -> Exception:
+    status = response.status_code
+    refused = TransferFailed(f"{method} {name}: the store answered {status}: {response.text[:200]}", status)
+    return TryAgain(refused) if status in RETRY_STATUSES else refused
 
 
 def in_groups(values: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -95,11 +134,21 @@ def in_groups(values: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
-    """A file that is either whole or not there."""
+@contextmanager
+def drafted(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write and read back, which takes its place when the block ends well and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.part")
-    with draft.open("wb") as file:
+    try:
+        with draft.open("w+b") as file:
+            yield file
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
+    """A file that is either whole or not there."""
+    with drafted(path) as file:
         for chunk in chunks:
             file.write(chunk)
-    draft.replace(path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from orchestrator.client._downloads import read_lines
 from orchestrator.client._errors import TransferFailed
 from orchestrator.client._transfers import URLS_AT_ONCE, in_groups
 from orchestrator.domain.shards import image_name
@@ -37,22 +40,21 @@ def verify_job(job: Job) -> Verification:
         found.problems.append(f"the job is {view.state} and has no manifest; verify it once it has ended")
         return found
     checker = _Checker(job, found)
-    manifest_bytes = checker.fetch("manifest.json", view.manifest_sha256)
-    if manifest_bytes is None:
+    manifest_file = io.BytesIO()
+    if not checker.fetch("manifest.json", view.manifest_sha256, manifest_file):
         return found
-    manifest = json.loads(manifest_bytes)
+    manifest = json.loads(manifest_file.getvalue())
     checker.check_counts(manifest, view.items.model_dump())
-    results = checker.fetch("results.jsonl", manifest["objects"]["results.jsonl"]["sha256"])
-    failures = checker.fetch("failures.jsonl", manifest["objects"]["failures.jsonl"]["sha256"])
-    lines = [json.loads(line) for line in (results or b"").splitlines()] if results is not None else []
-    if results is not None:
-        checker.check_lines(lines, manifest["items"])
-    if failures is not None and len(failures.splitlines()) != manifest["items"]["failures"]:
-        found.problems.append("failures.jsonl does not hold as many failures as the manifest counts")
-    parts = {part["key"].removeprefix(f"jobs/{job.id}/"): part["sha256"] for part in manifest["parts"]}
-    checker.check_objects(parts)
-    images = [image for line in lines for image in line.get("images", ())]
-    checker.check_objects({image_name(image["file"], image["sha256"]): image["sha256"] for image in images})
+    objects, prefix = manifest["objects"], f"jobs/{job.id}/"
+    with tempfile.TemporaryFile() as failures:
+        if checker.fetch("failures.jsonl", objects["failures.jsonl"]["sha256"], failures):
+            checker.check_failures(failures, manifest["items"])
+    checker.check_objects((part["key"].removeprefix(prefix), part["sha256"]) for part in manifest["parts"])
+    with tempfile.TemporaryFile() as results:
+        if checker.fetch("results.jsonl", objects["results.jsonl"]["sha256"], results):
+            checker.check_lines(results, manifest["items"])
+            images = (image for line in read_lines(results) for image in line.get("images", ()))
+            checker.check_objects((image_name(image["file"], image["sha256"]), image["sha256"]) for image in images)
     return found
 
 
@@ -61,12 +63,12 @@ class _Checker:
         self._job = job
         self._found = found
 
-    def fetch(self, name: str, sha256: str) -> bytes | None:
-        """The object's bytes, or None with a problem noted."""
-        return self._check(name, sha256, self._job.urls([name])[0])
+    def fetch(self, name: str, sha256: str, file: IO[bytes]) -> bool:
+        """Write an object to `file`; False with a problem noted where it is not as it was made."""
+        return self._check(name, sha256, self._job.urls([name])[0], file)
 
-    def check_objects(self, digests: dict[str, str]) -> None:
-        for group in in_groups(digests.items(), URLS_AT_ONCE):
+    def check_objects(self, digests: Iterable[tuple[str, str]]) -> None:
+        for group in in_groups(digests, URLS_AT_ONCE):
             urls = self._job.urls([name for name, _ in group])
             work = [(name, sha256, url) for (name, sha256), url in zip(group, urls, strict=True)]
             self._job.transfers.map(lambda one: self._check(*one), work)
@@ -78,31 +80,38 @@ class _Checker:
         if items != counted:
             self._problem(f"the manifest counts {items}, the database {counted}")
 
-    def check_lines(self, lines: list[dict[str, Any]], items: dict[str, int]) -> None:
-        """Each index once and below the total; as many results and failures as counted; in order."""
-        indexes = [line["index"] for line in lines]
-        self._found.items = len(set(indexes))
-        if len(set(indexes)) != len(indexes):
-            self._problem("an item stands twice in results.jsonl")
-        if indexes != sorted(indexes):
-            self._problem("results.jsonl is not in item order")
-        if any(not 0 <= index < items["total"] for index in indexes):
-            self._problem("results.jsonl has an item that the job does not have")
-        failed = sum("failure" in line for line in lines)
-        if failed != items["failures"] or len(lines) - failed != items["results"]:
-            self._problem("results.jsonl does not hold as many results and failures as the manifest counts")
+    def check_failures(self, failures: IO[bytes], items: dict[str, int]) -> None:
+        if sum(1 for _ in read_lines(failures)) != items["failures"]:
+            self._problem("failures.jsonl does not hold as many failures as the manifest counts")
 
-    def _check(self, name: str, sha256: str, url: str) -> bytes | None:
+    def check_lines(self, results: IO[bytes], items: dict[str, int]) -> None:
+        """Each index once, in order and below the total; as many results and failures as counted."""
+        last, failed, problems = -1, 0, set()
+        for line in read_lines(results):
+            index = line["index"]
+            self._found.items += 1
+            failed += "failure" in line
+            if index == last:
+                problems.add("an item stands twice in results.jsonl")
+            elif index < last:
+                problems.add("results.jsonl is not in item order")
+            if not 0 <= index < items["total"]:
+                problems.add("results.jsonl has an item that the job does not have")
+            last = index
+        if failed != items["failures"] or self._found.items - failed != items["results"]:
+            problems.add("results.jsonl does not hold as many results and failures as the manifest counts")
+        self._found.problems += sorted(problems)
+
+    def _check(self, name: str, sha256: str, url: str, file: IO[bytes] | None = None) -> bool:
         self._found.objects += 1
         try:
-            data = self._job.fetch(url)
+            digest = self._job.transfers.get_into(url, file)
         except TransferFailed as error:
             self._problem(f"{name} cannot be read: {error}")
-            return None
-        if hashlib.sha256(data).hexdigest() != sha256:
+            return False
+        if digest != sha256:
             self._problem(f"{name} has changed: its SHA-256 is not the one that was recorded")
-            return None
-        return data
+        return digest == sha256
 
     def _problem(self, text: str) -> None:
         self._found.problems.append(text)
