@@ -1,5 +1,8 @@
 """The image tokenizer VQ-16: pixels to codes and back.
 
+Operations stand in the official order: pictures are truncated to bytes, so a last bit can become a level. That is why
+`_swish` is no `silu`, and why `_Conv` chooses its own CPU kernels.
+
 Shapes: B images, C channels, H x W pixels or grid cells, T = H * W codes row by row.
 Source: deepseek-ai/Janus@1daa72f janus/models/vq_model.py (LlamaGen's tokenizer). Module names follow it.
 """
@@ -19,8 +22,33 @@ def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(32, channels, eps=1e-6)
 
 
-def _conv(channels_in: int, channels_out: int) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels_out, 3, padding=1)
+def _swish(x: Tensor) -> Tensor:
+    """x * sigmoid(x) with the sigmoid rounded to x's dtype, as officially; in place, to hold one copy."""
+    return torch.sigmoid(x).mul_(x)
+
+
+class _Conv(nn.Conv2d):
+    """In float32 on the CPU the same bits alone, in a batch, and with any number of threads.
+
+    torch's choice depends on all three: a small picture alone, and 1x1 on one thread, take its own kernels and not
+    oneDNN's. What the official code gets from one thread and several pictures is taken always: a matrix product for
+    1x1, oneDNN for the rest. At the published sizes torch chooses oneDNN anyhow.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.dtype != torch.float32 or self.bias is None:
+            return super().forward(x)
+        if self.kernel_size == (1, 1):
+            weight_BOI = self.weight.flatten(1).expand(len(x), -1, -1)
+            return torch.baddbmm(self.bias[:, None], weight_BOI, x.flatten(2)).view(len(x), -1, *x.shape[2:])
+        if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            padding = [int(side) for side in self.padding]
+            return torch.mkldnn_convolution(x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
+        return super().forward(x)
+
+
+def _conv(channels_in: int, channels_out: int) -> _Conv:
+    return _Conv(channels_in, channels_out, 3, padding=1)
 
 
 class ResBlock(nn.Module):
@@ -30,11 +58,11 @@ class ResBlock(nn.Module):
         super().__init__()
         self.norm1, self.conv1 = _norm(channels_in), _conv(channels_in, channels_out)
         self.norm2, self.conv2 = _norm(channels_out), _conv(channels_out, channels_out)
-        self.nin_shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else None
+        self.nin_shortcut = _Conv(channels_in, channels_out, 1) if channels_in != channels_out else None
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(nn.functional.silu(self.norm1(x)))
-        h = self.conv2(nn.functional.silu(self.norm2(h)))
+        h = self.conv1(_swish(self.norm1(x)))
+        h = self.conv2(_swish(self.norm2(h)))
         out: Tensor = h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
         return out
 
@@ -45,7 +73,7 @@ class AttnBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = _norm(channels)
-        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+        self.q, self.k, self.v, self.proj_out = (_Conv(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
@@ -61,7 +89,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+        self.conv = _Conv(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv(nn.functional.pad(x, (0, 1, 0, 1)))
@@ -123,7 +151,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for block in (*self.conv_blocks, *self.mid):
             x = block(x)
-        out: Tensor = self.conv_out(nn.functional.silu(self.norm_out(x)))
+        out: Tensor = self.conv_out(_swish(self.norm_out(x)))
         return out
 
 
@@ -147,7 +175,7 @@ class Decoder(nn.Module):
         x = self.conv_in(x)
         for block in (*self.mid, *self.conv_blocks):
             x = block(x)
-        out: Tensor = self.conv_out(nn.functional.silu(self.norm_out(x)))
+        out: Tensor = self.conv_out(_swish(self.norm_out(x)))
         return out
 
 
@@ -157,9 +185,9 @@ class VQModel(nn.Module):
     def __init__(self, config: VQConfig) -> None:
         super().__init__()
         self.encoder = Encoder(config)
-        self.quant_conv = nn.Conv2d(config.z_channels, config.code_size, 1)
+        self.quant_conv = _Conv(config.z_channels, config.code_size, 1)
         self.codebook = nn.Parameter(torch.empty(config.num_codes, config.code_size))
-        self.post_quant_conv = nn.Conv2d(config.code_size, config.z_channels, 1)
+        self.post_quant_conv = _Conv(config.code_size, config.z_channels, 1)
         self.decoder = Decoder(config)
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
