@@ -51,6 +51,7 @@ class System:
         self.settings = settings_of(self.environment)
         self.url = f"http://127.0.0.1:{self.port}"
         self._logs = logs
+        self._models = {model.partition("=")[0] for model in models.split(",")}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         migrate(self.settings)
         self.admin_key = self.make_key("operators", ["admin", "jobs:read", "jobs:write"])
@@ -89,7 +90,14 @@ class System:
 
     def wait_for_workers(self, count: int, timeout_seconds: float = 60) -> None:
         with self.client() as client:
-            self.wait_until(lambda: _alive(client) >= count, f"{count} workers serve", timeout_seconds)
+            self.wait_until(lambda: self._alive(client) >= count, f"{count} workers serve", timeout_seconds)
+
+    def _alive(self, client: Client) -> int:
+        """Live workers of this system's models; another system may use the same database."""
+        try:
+            return sum(worker.alive and set(worker.models) == self._models for worker in client.workers())
+        except ClientError:
+            return 0
 
     def wait_until(self, holds: Any, what: str, timeout_seconds: float = 30) -> None:
         """Ask again and again; fail with the ends of the logs."""
@@ -132,13 +140,6 @@ def settings_of(environment: dict[str, str]) -> Settings:
     """Settings from a dictionary instead of this process's environment."""
     prefix = "JANUS_"
     return Settings(**{k.removeprefix(prefix).lower(): v for k, v in environment.items() if k.startswith(prefix)})
-
-
-def _alive(client: Client) -> int:
-    try:
-        return sum(worker.alive for worker in client.workers())
-    except ClientError:
-        return 0
 
 
 def _free_port() -> int:
