@@ -64,7 +64,7 @@ def each_section(command: Any, name: str) -> Iterator[str]:
 
 def write_argument(parameter: Any) -> str:
     shown = parameter.metavar or parameter.name.upper()
-    return shown if parameter.required or shown.startswith("[") else f"[{shown}]"
+    return (shown if parameter.required else f"[{shown}]") + ("…" if parameter.nargs == -1 else "")
 
 
 def each_row(parameter: Any) -> Iterator[str]:

@@ -16,7 +16,9 @@ keys = typer.Typer(no_args_is_help=True, help="Keys: a team's secrets.")
 
 
 @teams.command("create")
-def create_team(name: str, as_json: AsJson = False) -> None:
+def create_team(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called.")], as_json: AsJson = False
+) -> None:
     """Make a team."""
     with told_errors():
         team = connect().create_team(name)
@@ -64,7 +66,9 @@ def list_keys(
 
 
 @keys.command("revoke")
-def revoke_key(key_id: str) -> None:
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `janus keys list` shows it.")],
+) -> None:
     """Refuse a key from the next request on."""
     with told_errors():
         connect().revoke_key(key_id)

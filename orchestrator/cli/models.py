@@ -46,20 +46,22 @@ def list_models(as_json: AsJson = False) -> None:
 
 
 @app.command("show")
-def show_model(name: Annotated[str, typer.Argument(help="A published model's name.")], as_json: AsJson = False) -> None:
+def show_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A published model's name.")], as_json: AsJson = False
+) -> None:
     """What the registry knows of a published model."""
     _registry("show", name, *(["--json"] if as_json else []))
 
 
 @app.command("pull")
-def pull_model(name: Annotated[str, typer.Argument(help="A published model's name.")]) -> None:
+def pull_model(name: Annotated[str, typer.Argument(metavar="NAME", help="A published model's name.")]) -> None:
     """Fetch a published checkpoint into $JANUS_HOME/models and lock its digests."""
     _registry("pull", name)
 
 
 @app.command("verify")
 def verify_model(
-    name: Annotated[str, typer.Argument(help="A name or a checkpoint folder.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name or a checkpoint folder.")],
     lock: Annotated[bool, typer.Option("--lock", help="Lock the digests of a folder that was copied by hand.")] = False,
 ) -> None:
     """Compare a checkpoint's files with the digests that were locked when it was pulled."""
