@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 
 from janus_core.checkpoints.load import load_model
 from janus_core.engine.cache import bytes_per_token
@@ -18,7 +19,7 @@ from janus_core.engine.sampling import Sampling
 from janus_core.errors import ConfigInvalid, DeviceUnavailable, TokenizerInvalid
 from janus_core.models.janus import Janus
 from janus_core.processing import chat
-from janus_core.processing.images import ImageSettings, prepare, read_image_settings, to_images
+from janus_core.processing.images import ImageSettings, fit, prepare, read_image_settings, to_images
 from janus_core.processing.tokenizer import Tokenizer
 from janus_core.registry import find_published, resolve, revision_of
 
@@ -151,6 +152,13 @@ class Engine:
         self._run_images(rows, is_cancelled or _never)
         pictures = self._decode([row for row in rows if row.codes is not None])
         return [row if isinstance(row, Rejected) else pictures.get(row.index, _CANCELLED) for row in prepared]
+
+    def fit_image(self, image: Image.Image) -> Image.Image:
+        """The picture as `caption` sees it, image_size x image_size RGB: for callers that let many large ones wait.
+
+        Captions of it are those of the original. Any thread may call this; it needs no device. Raises as `fit`.
+        """
+        return fit(image, self.images)
 
     def prepare_caption(self, index: int, request: CaptionRequest) -> CaptionRow | Rejected:
         """Check a request, tokenise its prompt and scale its images; needs no device."""

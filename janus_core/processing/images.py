@@ -59,10 +59,10 @@ def read_image_settings(folder: Path) -> ImageSettings:
         raise ConfigInvalid(f"the image settings in {folder} lack or garble {error}") from error
 
 
-def prepare(image: Image.Image, settings: ImageSettings) -> NDArray[np.float32]:
-    """Resize by PIL's bicubic, pad to a square with the mean colour, scale.
+def fit(image: Image.Image, settings: ImageSettings) -> Image.Image:
+    """Resize by PIL's bicubic and pad to a square with the mean colour; a picture that was fitted stays as it is.
 
-    Returns: [3, image_size, image_size] float32.
+    Returns: RGB of image_size x image_size (of min_size where that is more), without the original's metadata.
     Raises: what Pillow raises on a truncated picture (OSError and others), ValueError on an empty one.
     """
     image = image.convert("RGB")
@@ -71,17 +71,28 @@ def prepare(image: Image.Image, settings: ImageSettings) -> NDArray[np.float32]:
         raise ValueError(f"the image is {image.width} x {image.height} px")
     width, height = (max(int(side / longest * settings.image_size), settings.min_size) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
+    image.info.clear()  # EXIF data and colour profiles can be larger than the picture, which may wait for long
+    if width == height:
+        return image
     side = max(width, height)
-    if width != height:
-        red, green, blue = (int(mean * 255) for mean in settings.mean)
-        square = Image.new("RGB", (side, side), (red, green, blue))
-        square.paste(image, ((side - width) // 2, (side - height) // 2))
-        image = square
-    pixels = (np.asarray(image).astype(np.float64) * settings.rescale_factor).astype(np.float32)
+    red, green, blue = (int(mean * 255) for mean in settings.mean)
+    square = Image.new("RGB", (side, side), (red, green, blue))
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def scale(picture: Image.Image, settings: ImageSettings) -> NDArray[np.float32]:
+    """The bytes of a fitted picture as float32 [3, image_size, image_size]."""
+    pixels = (np.asarray(picture).astype(np.float64) * settings.rescale_factor).astype(np.float32)
     if settings.normalize:
         pixels -= np.array(settings.mean, np.float32)
         pixels /= np.array(settings.std, np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def prepare(image: Image.Image, settings: ImageSettings) -> NDArray[np.float32]:
+    """The vision tower's input for any picture; raises as `fit`."""
+    return scale(fit(image, settings), settings)
 
 
 def to_images(pixels_BCHW: Tensor) -> list[Image.Image]:

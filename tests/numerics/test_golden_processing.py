@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from janus_core import Engine, load_engine
+from janus_core import CaptionRequest, Engine, load_engine
 from janus_core.processing import chat
-from janus_core.processing.images import prepare
+from janus_core.processing.images import fit, prepare
 
 from .conftest import GOLDEN, expected
 
@@ -34,6 +35,23 @@ def test_pixels_are_bit_equal_to_the_official_ones(golden: Engine, pictures: lis
     for name, settings in (("pixel_values", golden.images), ("pixel_values_clip_default", clip)):
         ours = torch.from_numpy(prepare(pictures[number], settings))
         assert torch.equal(ours, pixels[name][number]), name
+        fitted = torch.from_numpy(prepare(fit(pictures[number], settings), settings))
+        assert torch.equal(fitted, pixels[name][number]), name
+
+
+def test_a_fitted_picture_has_the_pixels_and_the_caption_of_the_original(
+    golden: Engine, pictures: list[Image.Image]
+) -> None:
+    random = np.random.default_rng(7)
+    sizes = [(1, 1), (1, 5000), (5000, 1), *random.integers(1, 700, (40, 2)).tolist()]
+    drawn = [Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+    for image in [*pictures, *drawn]:
+        fitted = golden.fit_image(image)
+        assert fitted.size == (golden.info.image_size, golden.info.image_size)
+        assert np.array_equal(prepare(fitted, golden.images), prepare(image, golden.images))
+    originals = golden.caption([CaptionRequest(image, "What is it?", max_new_tokens=4) for image in pictures])
+    fitted_too = [CaptionRequest(golden.fit_image(image), "What is it?", max_new_tokens=4) for image in pictures]
+    assert golden.caption(fitted_too) == originals
 
 
 @pytest.mark.parametrize("number", range(2))

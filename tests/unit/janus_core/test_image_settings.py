@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from janus_core.errors import ConfigInvalid
-from janus_core.processing.images import ImageSettings, prepare, read_image_settings, to_images
+from janus_core.processing.images import ImageSettings, fit, prepare, read_image_settings, scale, to_images
 
 HALF = (0.5, 0.5, 0.5)
 SETTINGS = ImageSettings(image_size=384, min_size=14, mean=HALF, std=HALF, rescale_factor=1 / 255, normalize=True)
@@ -37,6 +38,31 @@ def test_padding_is_127_and_a_higher_half_goes_behind() -> None:
     grey = np.float32(127 / 255 - 0.5) / np.float32(0.5)
     assert np.allclose(pixels[:, [0, 382, 383]], grey)
     assert (pixels[:, 1:382] == 1).all()
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 5000), (5000, 1), (383, 384), (384, 384), (7, 3), (2000, 1333), (211, 617)]
+)
+@pytest.mark.parametrize("image_size", [384, 64, 8])
+def test_a_fitted_picture_stays_as_it_is_and_is_scaled_to_the_same_floats(
+    size: tuple[int, int], image_size: int
+) -> None:
+    random = np.random.default_rng(sum(size))
+    settings = dataclasses.replace(SETTINGS, image_size=image_size)
+    image = Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    fitted = fit(image, settings)
+    side = max(image_size, settings.min_size)
+    assert (fitted.mode, fitted.size) == ("RGB", (side, side))
+    assert np.array_equal(np.asarray(fit(fitted, settings)), np.asarray(fitted))
+    assert np.array_equal(prepare(fitted, settings), prepare(image, settings))
+    assert np.array_equal(scale(fitted, settings), prepare(image, settings))
+
+
+def test_a_fitted_picture_keeps_no_metadata_and_the_original_does() -> None:
+    image = Image.new("RGB", (384, 384))
+    image.info["icc_profile"] = bytes(1_000_000)
+    assert not fit(image, SETTINGS).info
+    assert image.info
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK", "LA", "I;16"])
