@@ -1,7 +1,7 @@
 """Errors of the models.
 
 JanusCoreError
-├── UnknownModel            neither a checkpoint folder nor a registered, pulled model
+├── UnknownModel            neither a checkpoint folder nor a registered model, pulled to the end
 ├── PullFailed              the hub could not be reached, or has no such files
 ├── DeviceUnavailable       the device or dtype asked for cannot be used here
 ├── CheckpointError         the folder cannot be loaded
@@ -9,6 +9,7 @@ JanusCoreError
 │   ├── WeightsNotFound     no weight file, or an index that names absent files
 │   ├── KeysMismatch        tensors missing, unexpected or of another shape; each is named
 │   ├── TokenizerInvalid    tokenizer.json is missing or lacks a special token
+│   ├── NeverLocked         the folder has no janus.lock.json to compare with
 │   └── LockMismatch        files differ from janus.lock.json; each is named
 └── TokenCountMismatch      image tokens do not fill their grid
 
@@ -72,16 +73,23 @@ class TokenizerInvalid(CheckpointError):
     """tokenizer.json is missing or lacks a special token."""
 
 
+class NeverLocked(CheckpointError):
+    """The folder has no janus.lock.json; it may be a checkpoint of one's own."""
+
+
 class LockMismatch(CheckpointError):
     """Files differ from janus.lock.json. Fields: `missing` and `differing`, by name."""
 
-    def __init__(self, where: str, missing: Sequence[str], differing: Sequence[str]) -> None:
+    def __init__(self, where: str, missing: Sequence[str], differing: Sequence[str], *, pulled: bool = True) -> None:
         self.missing = tuple(missing)
         self.differing = tuple(differing)
         parts = [
             f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("differing", differing)) if names
         ]
-        super().__init__(f"{where} is not what janus.lock.json says. " + "; ".join(parts) + ". Pull the model again.")
+        remedy = (
+            "Pull the model again." if pulled else "Restore them, or delete janus.lock.json and lock the folder anew."
+        )
+        super().__init__(f"{where} is not what janus.lock.json says. {'; '.join(parts)}. {remedy}")
 
 
 class TokenCountMismatch(JanusCoreError):

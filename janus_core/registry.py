@@ -1,9 +1,9 @@
 """The published models: their names, where they come from, and whether a folder still holds what was pulled.
 
-    python -m janus_core.registry list|show|pull|verify [NAME|FOLDER] [--json]
+    python -m janus_core.registry list|show|pull|verify [NAME|FOLDER] [--lock] [--json]
 
 A pulled model lies in $JANUS_HOME/models/NAME beside its janus.lock.json, which names the repository, the commit,
-and size and sha256 of every file.
+and size and sha256 of every file. `verify FOLDER --lock` gives a checkpoint of one's own a lock without the first two.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from janus_core.errors import JanusCoreError, LockMismatch, PullFailed, UnknownModel
+from janus_core.errors import JanusCoreError, LockMismatch, NeverLocked, PullFailed, UnknownModel
 
 LOCK_NAME = "janus.lock.json"
 _WANTED = ("*.json", "*.safetensors", "*.bin")
@@ -52,8 +53,17 @@ def models_folder() -> Path:
 def resolve(name_or_path: str | Path) -> Path:
     """The checkpoint folder of a path, or of a name under $JANUS_HOME/models.
 
-    Raises UnknownModel: neither; the message says what to run.
+    Raises UnknownModel: neither, or a published model that was not pulled to the end; the message says what to run.
     """
+    folder = _find_folder(name_or_path)
+    if folder.name in MODELS and folder == models_folder() / folder.name:
+        absent = _absent_files(folder)
+        if absent:
+            raise UnknownModel(f"{folder} lacks {', '.join(absent)}. Run: janus models pull {folder.name}")
+    return folder
+
+
+def _find_folder(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.is_dir():
         return path
@@ -64,6 +74,16 @@ def resolve(name_or_path: str | Path) -> Path:
     if name in MODELS:
         raise UnknownModel(f"{name} is not in {models_folder()}. Run: janus models pull {name}")
     raise UnknownModel(f"{name!r} is neither a folder nor a model; models are {', '.join(MODELS)}")
+
+
+def _absent_files(folder: Path) -> list[str]:
+    """What the lock names, or else what no checkpoint is without, and is not there."""
+    lock = read_lock(folder)
+    if lock is not None:
+        return [name for name in lock["files"] if not (folder / name).is_file()]
+    absent = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    weights = any(True for pattern in ("*.safetensors", "*.bin") for _ in folder.glob(pattern))
+    return absent if weights else [*absent, "weights"]
 
 
 def find_published(name: str, folder: Path) -> PublishedModel | None:
@@ -78,21 +98,22 @@ def read_lock(folder: Path) -> dict[str, Any] | None:
     """The folder's janus.lock.json, or None where it has none."""
     try:
         lock: dict[str, Any] = json.loads((folder / LOCK_NAME).read_text(encoding="utf-8"))
+        lock["files"].items()
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LockMismatch(str(folder), [], [LOCK_NAME]) from error
     return lock
 
 
-def write_lock(folder: Path, repo: str, commit: str) -> dict[str, Any]:
-    """Record repository, commit and every file of a folder in its janus.lock.json."""
+def write_lock(folder: Path, origin: dict[str, str] | None = None) -> dict[str, Any]:
+    """Record every file of a folder in its janus.lock.json, and `origin`: repo and commit, if it was pulled."""
     files = {
         str(path.relative_to(folder)): {"sha256": _sha256(path), "size": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != LOCK_NAME and ".cache" not in path.relative_to(folder).parts
     }
-    lock = {"repo": repo, "commit": commit, "files": files}
+    lock = {**(origin or {}), "files": files}
     (folder / LOCK_NAME).write_text(json.dumps(lock, indent=1) + "\n", encoding="utf-8")
     return lock
 
@@ -100,11 +121,16 @@ def write_lock(folder: Path, repo: str, commit: str) -> dict[str, Any]:
 def verify(folder: Path) -> int:
     """Recompute the lock of a folder. Returns the number of files.
 
-    Raises LockMismatch: names every file that is missing or differs, or the lock itself where there is none.
+    Raises:
+        NeverLocked: there is no lock.
+        LockMismatch: names every file that is missing or differs.
     """
     lock = read_lock(folder)
     if lock is None:
-        raise LockMismatch(str(folder), [LOCK_NAME], [])
+        raise NeverLocked(
+            f"{folder} was never locked: it has no {LOCK_NAME} to compare with. If it is as it should be, lock it now: "
+            f"python -m janus_core.registry verify {folder} --lock"
+        )
     missing, differing = [], []
     for name, expected in lock["files"].items():
         path = folder / name
@@ -113,24 +139,42 @@ def verify(folder: Path) -> int:
         elif path.stat().st_size != expected["size"] or _sha256(path) != expected["sha256"]:
             differing.append(name)
     if missing or differing:
-        raise LockMismatch(str(folder), missing, differing)
+        raise LockMismatch(str(folder), missing, differing, pulled="repo" in lock)
     return len(lock["files"])
 
 
 def pull(name: str, download: Callable[[str, Path], str] | None = None) -> Path:
     """Fetch a published model into $JANUS_HOME/models and lock it.
 
+    It is fetched beside its place and moved there at the end: what lies there is whole, also after a pull that failed.
+
     Args:
         download: (repo, folder) to the commit; the hub's unless a test hands in another.
-    Raises UnknownModel: not one of `MODELS`.
+    Raises:
+        UnknownModel: not one of `MODELS`.
+        PullFailed: what did arrive is kept, and the next pull goes on from there.
     """
     if name not in MODELS:
         raise UnknownModel(f"{name!r} is not a published model; models are {', '.join(MODELS)}")
     folder = models_folder() / name
-    folder.mkdir(parents=True, exist_ok=True)
-    commit = (download or _download_from_hub)(MODELS[name].repo, folder)
-    write_lock(folder, MODELS[name].repo, commit)
+    arriving, leaving = folder.with_name(f".{name}.arriving"), folder.with_name(f".{name}.leaving")
+    arriving.mkdir(parents=True, exist_ok=True)
+    repo = MODELS[name].repo
+    commit = (download or _download_from_hub)(repo, arriving)
+    write_lock(arriving, {"repo": repo, "commit": commit})
+    _remove(leaving)
+    if folder.exists() or folder.is_symlink():
+        folder.rename(leaving)
+    arriving.rename(folder)
+    _remove(leaving)
     return folder
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def _download_from_hub(repo: str, folder: Path) -> str:
@@ -145,14 +189,14 @@ def _download_from_hub(repo: str, folder: Path) -> str:
 
 
 def revision_of(folder: Path) -> str:
-    """The commit of the lock, or else "sha256:" and 16 digits over config.json and samples of the weights.
+    """The commit it was pulled from, or else "sha256:" and 16 digits over config.json and samples of the weights.
 
     Samples, because 15 GB are not read to name a model: of every weight file its name, size, first megabyte and 64
     blocks of 4 KB spread from end to end. `verify` is what reads everything.
     """
-    lock = read_lock(folder)
-    if lock is not None:
-        return str(lock["commit"])
+    commit = (read_lock(folder) or {}).get("commit")
+    if commit:
+        return str(commit)
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
         size = path.stat().st_size
@@ -173,8 +217,8 @@ def _sha256(path: Path) -> str:
 def describe(model: PublishedModel) -> dict[str, Any]:
     """A model as `list` and `show` print it."""
     folder = models_folder() / model.name
-    lock = read_lock(folder)
-    return {**asdict(model), "folder": str(folder), "pulled": lock is not None, "commit": lock and lock["commit"]}
+    commit = (read_lock(folder) or {}).get("commit")
+    return {**asdict(model), "folder": str(folder), "pulled": commit is not None, "commit": commit}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -182,12 +226,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m janus_core.registry", description="Published models.")
     parser.add_argument("command", choices=("list", "show", "pull", "verify"))
     parser.add_argument("model", nargs="?", help="a name; for verify also a folder")
+    parser.add_argument("--lock", action="store_true", help="verify: lock a folder that never was")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if options.command != "list" and options.model is None:
         parser.error(f"{options.command} needs a model")
+    if options.lock and options.command != "verify":
+        parser.error("--lock belongs to verify")
     try:
-        answer = _answer(options.command, options.model)
+        answer = _answer(options.command, options.model, options.lock)
     except JanusCoreError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
@@ -202,11 +249,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _answer(command: str, name: str) -> dict[str, Any] | list[dict[str, Any]]:
+def _answer(command: str, name: str, lock: bool) -> dict[str, Any] | list[dict[str, Any]]:
     if command == "list":
         return [describe(model) for model in MODELS.values()]
     if command == "verify":
-        folder = resolve(name)
+        folder = _find_folder(name)
+        if lock and read_lock(folder) is None:
+            write_lock(folder)
         return {"folder": str(folder), "files": verify(folder), "commit": revision_of(folder)}
     if command == "pull":
         pull(name)

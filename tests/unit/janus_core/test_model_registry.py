@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from janus_core import registry
-from janus_core.errors import LockMismatch, UnknownModel
+from janus_core import load_engine, registry
+from janus_core.errors import LockMismatch, NeverLocked, PullFailed, UnknownModel
 
 COMMIT = "c" * 40
 
@@ -48,9 +48,85 @@ def test_verify_names_what_is_missing_and_what_differs(home: Path) -> None:
         registry.verify(folder)
     assert (caught.value.missing, caught.value.differing) == (("config.json",), ("pytorch_model.bin",))
     assert "pytorch_model.bin" in str(caught.value)
-    (folder / registry.LOCK_NAME).unlink()
-    with pytest.raises(LockMismatch, match=r"janus\.lock\.json"):
+    assert "Pull the model again" in str(caught.value)
+    (folder / registry.LOCK_NAME).write_text("[]")
+    with pytest.raises(LockMismatch, match=r"differing: janus\.lock\.json"):
         registry.verify(folder)
+
+
+def test_a_pull_that_fails_leaves_no_folder_and_the_next_goes_on(home: Path) -> None:
+    def fail(_: str, folder: Path) -> str:
+        (folder / "config.json").write_text("{}")
+        raise PullFailed("the network is away")
+
+    def go_on(repo: str, folder: Path) -> str:
+        assert (folder / "config.json").exists()
+        return fake_download(repo, folder)
+
+    with pytest.raises(PullFailed):
+        registry.pull("janus-pro-1b", fail)
+    with pytest.raises(UnknownModel, match="janus models pull janus-pro-1b"):
+        registry.resolve("janus-pro-1b")
+    folder = registry.pull("janus-pro-1b", go_on)
+    assert registry.verify(folder) == 2
+    assert [path.name for path in (home / "models").iterdir()] == ["janus-pro-1b"]
+
+
+def test_what_was_pulled_stays_until_the_next_pull_is_whole(home: Path) -> None:
+    def fail(_: str, folder: Path) -> str:
+        raise PullFailed("the network is away")
+
+    folder = registry.pull("janus-pro-1b", fake_download)
+    (folder / "stale.json").write_text("{}")
+    with pytest.raises(PullFailed):
+        registry.pull("janus-pro-1b", fail)
+    assert registry.verify(folder) == 2
+    registry.pull("janus-pro-1b", fake_download)
+    assert not (folder / "stale.json").exists()
+    elsewhere = folder.rename(home / "elsewhere")
+    folder.symlink_to(elsewhere)
+    registry.pull("janus-pro-1b", fake_download)
+    assert not folder.is_symlink()
+    assert registry.verify(elsewhere) == 2
+
+
+def test_a_published_model_that_is_not_whole_says_what_to_run(home: Path) -> None:
+    folder = home / "models" / "janus-pro-1b"
+    folder.mkdir(parents=True)
+    for name_or_path in ("janus-pro-1b", folder, str(folder)):
+        with pytest.raises(UnknownModel, match=r"lacks config.json, tokenizer.json, weights. Run: janus models pull"):
+            registry.resolve(name_or_path)
+        with pytest.raises(UnknownModel, match="janus models pull janus-pro-1b"):
+            load_engine(name_or_path)
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    assert registry.resolve("janus-pro-1b") == folder
+    registry.pull("janus-pro-1b", fake_download)
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(UnknownModel, match=r"lacks pytorch_model\.bin. Run: janus models pull janus-pro-1b"):
+        registry.resolve("janus-pro-1b")
+
+
+def test_a_checkpoint_of_ones_own_is_locked_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(NeverLocked, match=f"verify {folder} --lock"):
+        registry.verify(folder)
+    revision = registry.revision_of(folder)
+    assert registry.main(["verify", str(folder)]) == 1
+    assert "never locked" in capsys.readouterr().err
+    assert registry.main(["verify", str(folder), "--lock"]) == 0
+    assert list(json.loads((folder / registry.LOCK_NAME).read_text())) == ["files"]
+    assert registry.main(["verify", str(folder)]) == 0
+    assert registry.revision_of(folder) == revision, "the lock changes nothing of what the checkpoint is"
+    assert registry.find_published("own", folder) is None
+    (folder / "config.json").write_text("[]")
+    capsys.readouterr()
+    assert registry.main(["verify", str(folder), "--lock"]) == 1, "a lock that is there is never written over"
+    assert "differing: config.json. Restore them" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        registry.main(["show", "janus-pro-1b", "--lock"])
 
 
 def test_a_name_that_is_not_pulled_says_what_to_run() -> None:
