@@ -101,10 +101,15 @@ class Local:
 
     def start(self, models: Sequence[str] | None, *, workers: int, timeout_seconds: float = 180) -> StackInfo:
         """Start the stack or use the one that runs. Exits with the end of a worker's log where it does not come up."""
+        before = self.status()
         try:
             return self._stack.up(default_home(), models, timeout_seconds, workers)
         except self._errors.LocalError as error:
-            raise fail(f"{error}{self._log_end(str(error))}") from None
+            text = f"{error}{self._log_end(str(error))}"
+            if before.running and before.models and models is not None and list(models) != list(before.models):
+                text += "\nTo serve what it served before: janus up --only "
+                text += " ".join(f"--model {model}" for model in before.models)
+            raise fail(text) from None
 
     def stop(self) -> bool:
         """Stop the stack; whether it was running."""

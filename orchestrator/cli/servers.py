@@ -29,6 +29,8 @@ def up(
 
     Where it runs, models are added to those it serves. Where it does not, it serves those given, or those of last time.
     """
+    if only and not model:
+        raise typer.BadParameter("--only needs --model")
     local = require_local()
     status = local.status()
     models = [serving_name(one) for one in model] if model else None

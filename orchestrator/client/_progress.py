@@ -9,6 +9,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from orchestrator.schemas import JobView
 
@@ -28,9 +29,9 @@ class ProgressBar:
         if enabled and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=20),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[rate]}", table_column=Column(overflow="fold")),  # reasons are long
             )
             self._progress = Progress(*columns, console=Console(stderr=True))
 
@@ -53,10 +54,10 @@ class ProgressBar:
         if self._progress and self._task is not None:
             self._progress.update(
                 self._task,
-                description=f"{view.id} {view.state}",
+                description=view.state.value,
                 completed=view.items.finished,
                 total=view.items.total or None,
-                rate=describe_rate(view),
+                rate=", ".join(text for text in (_describe_failures(view), describe_rate(view)) if text),
             )
             return
         text = describe(view)
@@ -80,10 +81,11 @@ def describe(view: JobView) -> str:
     """A job in a line."""
     items = view.items
     text = f"{view.id} {view.state}: " + (f"{items.finished}/{items.total} items" if items.total else "no items yet")
-    if items.failures:
-        text += f", {items.failures} failed"
-    rate = describe_rate(view)
-    return f"{text}, {rate}" if rate else text
+    return ", ".join(part for part in (text, _describe_failures(view), describe_rate(view)) if part)
+
+
+def _describe_failures(view: JobView) -> str:
+    return f"{view.items.failures} failed" if view.items.failures else ""
 
 
 def describe_rate(view: JobView) -> str:

@@ -1,0 +1,217 @@
+"""The command line on its own: what commands ask of the client and the local stack, and what they say."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from orchestrator.cli import connection, jobs, models, servers, submit
+from orchestrator.cli.main import app
+from orchestrator.local.errors import StackError
+from orchestrator.local.stack import ProcessStatus, StackInfo, StackStatus
+from orchestrator.schemas import FailureView, JobView, ModelView
+from tests.unit.test_client import NOW, VIEW
+
+PUBLISHED = [{"name": "janus-pro-1b", "family": "janus-pro", "commit": None}]
+MODEL = {"name": "tiny", "family": "janus", "revision": "r1", "served": True, "registered_at": NOW}
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server, and a home in which nothing runs."""
+    monkeypatch.delenv("JANUS_URL", raising=False)
+    monkeypatch.setenv("JANUS_HOME", str(tmp_path / "home"))
+
+
+class FakeStack:
+    """`orchestrator.local.stack` with a stack that serves `models`."""
+
+    def __init__(self, served: Sequence[str], *, running: bool, workers: int = 1) -> None:
+        processes = [ProcessStatus(f"worker-{n}", 100 + n, True, n, None) for n in range(1, workers + 1)]
+        self._status = StackStatus(running, "running", "", "http://x", list(served), processes)
+        self.asked: list[tuple[list[str] | None, int]] = []
+        self.error: StackError | None = None
+
+    def status(self, home: Path) -> StackStatus:
+        return self._status
+
+    def up(self, home: Path, models: Sequence[str] | None, timeout_seconds: float, workers: int) -> StackInfo:
+        self.asked.append((None if models is None else list(models), workers))
+        if self.error is not None:
+            raise self.error
+        return StackInfo("http://x", "k", {}, {}, list(models or ()), already_running=True)
+
+
+def local_of(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> connection.Local:
+    local = connection.Local()
+    local._stack = stack  # type: ignore[assignment]
+    for module in (connection, servers):
+        monkeypatch.setattr(module, "require_local", lambda: local)
+    return local
+
+
+@pytest.mark.parametrize(
+    ("running", "arguments", "asked"),
+    [
+        (True, ["--model", "new"], (["new", "a", "b=/b"], 2)),
+        (True, ["--model", "b=/elsewhere"], (["b=/elsewhere", "a"], 2)),
+        (True, ["--model", "a"], (["a", "b=/b"], 2)),
+        (True, ["--model", "new", "--only"], (["new"], 2)),
+        (True, ["--workers", "3"], (["a", "b=/b"], 3)),
+        (True, [], (None, 2)),
+        (False, ["--model", "new"], (["new"], 1)),
+        (False, ["--workers", "3"], (["a", "b=/b"], 3)),
+        (False, [], (None, 1)),
+    ],
+)
+def test_up_adds_models_to_a_stack_that_runs(
+    running: bool, arguments: list[str], asked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = FakeStack(["a", "b=/b"], running=running, workers=2)
+    local_of(stack, monkeypatch)
+    assert run("up", *arguments).exit_code == 0
+    assert stack.asked == [asked]
+
+
+def test_only_without_a_model_is_wrong_usage() -> None:
+    assert run("up", "--only").exit_code == 2
+
+
+def test_stack_that_does_not_come_up_quotes_the_worker_in_trouble_and_the_way_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = FakeStack(["a"], running=True, workers=2)
+    local_of(stack, monkeypatch)
+    stack.error = StackError("the local stack is still starting: no worker has its models loaded")
+    logs = tmp_path / "home" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "worker-2.log").write_text("Traceback\nthe folder has no tokenizer.json\n")
+    done = run("up", "--model", "broken")
+    assert done.exit_code == 1
+    assert "the folder has no tokenizer.json" in done.stderr
+    assert "janus up --only --model a" in done.stderr
+    stack.error = StackError("worker-1 ended 3 times. Its log is /x; the end of it:\n  boom")
+    assert "tokenizer" not in run("up", "--model", "broken").stderr
+
+
+def test_published_models_are_listed_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_published", lambda: PUBLISHED)
+    done = run("models", "list")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[1:] == ["janus-pro-1b\tjanus-pro\tnot pulled\tno"]
+    assert "no server" in done.stderr
+    (listed,) = json.loads(run("models", "list", "--json").stdout)
+    assert (listed["name"], listed["served"]) == ("janus-pro-1b", False)
+
+
+def test_published_models_stand_below_the_served_ones_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = SimpleNamespace(models=lambda: [ModelView.model_validate(MODEL)])
+    monkeypatch.setattr(models, "find_server", lambda: served)
+    monkeypatch.setattr(models, "_published", lambda: [*PUBLISHED, PUBLISHED[0] | {"name": "tiny"}])
+    assert [line.split("\t")[0] for line in run("models", "list").stdout.splitlines()[1:]] == ["tiny", "janus-pro-1b"]
+
+
+def test_without_the_packages_of_a_worker_the_way_to_see_published_models_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(models, "connect", lambda: SimpleNamespace(models=lambda: [ModelView.model_validate(MODEL)]))
+    done = run("models", "list")
+    assert "tiny" in done.stdout
+    assert "janus-batch[worker]" in done.stderr
+
+
+def test_registry_lists_what_is_published() -> None:
+    assert "janus-pro-7b" in {model["name"] for model in models._published() or ()}
+
+
+def test_lock_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(models.os, "execv", lambda _, arguments: asked.append(arguments[3:]))
+    run("models", "verify", "folder")
+    run("models", "verify", "folder", "--lock")
+    assert asked == [["verify", "folder"], ["verify", "folder", "--lock"]]
+
+
+class FakeJob:
+    """A job that ended with failures of these codes."""
+
+    def __init__(self, codes: Sequence[str]) -> None:
+        items = {"total": len(codes), "results": 0, "failures": len(codes), "cancelled": 0}
+        self.id, self.ended, self._codes = "job_1", True, codes
+        options = {"prompt": "What is it?", "steps": None}
+        self.view = JobView.model_validate(VIEW | {"state": "completed", "items": items, "options": options})
+
+    def download(self, out: Path) -> None:
+        if out.name == "readonly":
+            raise PermissionError(13, "Permission denied", str(out))
+
+    def failures(self) -> Iterator[FailureView]:
+        for index, code in enumerate(self._codes):
+            yield FailureView(index=index, id=str(index), code=code, message="m", attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("codes", "offered"), [(["item_invalid", "prompt_empty"], False), (["item_invalid", "worker_crashed"], True)]
+)
+def test_another_try_is_offered_only_where_it_may_help(
+    codes: list[str], offered: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        submit.finish(FakeJob(codes), Path("x.jsonl"), as_json=True)  # type: ignore[arg-type]
+    told = capsys.readouterr()
+    assert ended.value.exit_code == 3
+    assert ("janus jobs retry job_1" in told.err) is offered
+    assert json.loads(told.out)["id"] == "job_1"
+
+
+def test_options_of_a_job_are_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "connect", lambda: SimpleNamespace(attach=lambda _: FakeJob([])))
+    shown = run("jobs", "show", "job_1").stdout
+    assert "options.prompt\tWhat is it?\n" in shown
+    assert "{" not in shown
+    assert "steps" not in shown
+
+
+def test_file_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "connect", lambda: SimpleNamespace(attach=lambda _: FakeJob([])))
+    done = run("jobs", "results", "job_1", "--out", "readonly")
+    assert (done.exit_code, "Permission denied" in done.stderr) == (1, True)
+
+
+def test_usage_lines_are_plain() -> None:
+    usage = {
+        name: re.sub(r"\s+", " ", run(*name.split(), "--help").stdout.partition("Usage: ")[2].partition("\n")[0])
+        for name in ("caption", "generate", "jobs show", "models pull", "keys revoke")
+    }
+    assert not [line for line in usage.values() if "…" in line or "[[" in line]
+    assert "SOURCE" in usage["caption"]
+    assert "PROMPT" in usage["generate"]
+
+
+def test_json_is_described_as_what_it_does() -> None:
+    def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+        yield name, command
+        for word, below in getattr(command, "commands", {}).items():
+            yield from commands(below, f"{name} {word}".strip())
+
+    said = {
+        name: option.help
+        for name, command in commands(typer.main.get_command(app), "")
+        for option in command.params
+        if "--json" in option.opts
+    }
+    assert said.pop("caption") == said.pop("generate") == "Print the job as JSON at the end."
+    assert set(said.values()) == {"Print JSON."}
