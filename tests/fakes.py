@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.db.shards import Message
+from orchestrator.db.queueing import Message
 
 
 class ListBroker:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from orchestrator.db import shards, workers
+from orchestrator.db import leases, workers
 from orchestrator.db.session import SessionFactory
 from orchestrator.telemetry import get_logger
 
@@ -115,14 +115,14 @@ class Heartbeat:
         with self._sessions.begin() as session:
             workers.beat(session, self._worker_id)
             if held:
-                shards.renew_leases(session, held, lease_seconds=self._lease_seconds)
+                leases.renew_leases(session, held, lease_seconds=self._lease_seconds)
 
     def _look_for_stops(self) -> None:
         held = self._held()
         if not held:
             return
         with self._sessions() as session:
-            stops = shards.find_stops(session, held)
+            stops = leases.find_stops(session, held)
         for pair, reason in stops.items():
             held[pair].stop(reason)
 

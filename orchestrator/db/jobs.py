@@ -152,7 +152,7 @@ def list_failures(session: Session, job_id: str, *, after_index: int, limit: int
 
 
 def request_cancel(session: Session, job: JobRow) -> None:
-    """Nothing starts from now on. The reaper cancels what waits, workers drop what they hold, the finisher ends the job.
+    """Nothing starts from now on: the reaper cancels what waits, workers drop what they hold, the finisher ends it.
 
     Asking twice is harmless. Raises Conflict where the job has ended otherwise.
     """

@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from orchestrator.db.shards import Message
+from orchestrator.db.queueing import Message
 from orchestrator.domain.errors import JanusError
 from orchestrator.settings import Settings
 from orchestrator.transport import RUN_SHARD, queue_of, transport_options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from orchestrator.db import shards
+from orchestrator.db import queueing
 from orchestrator.db.session import SessionFactory
 from orchestrator.dispatch.broker import Broker
 
@@ -20,12 +20,12 @@ class Dispatcher:
     def run_once(self, now: datetime) -> int:
         """Dispatch what fits; the number of shards published. `now` is not needed: order and turns are."""
         with self._sessions() as session:
-            models = shards.models_with_waiting_shards(session)
+            models = queueing.models_with_waiting_shards(session)
         return sum(self._fill(model) for model in models)
 
     def _fill(self, model: str) -> int:
         with self._sessions.begin() as session:
-            free = self._queue_depth - shards.count_dispatched(session, model)
-            messages = shards.dispatch_waiting(session, model, limit=free) if free > 0 else []
+            free = self._queue_depth - queueing.count_dispatched(session, model)
+            messages = queueing.dispatch_waiting(session, model, limit=free) if free > 0 else []
         self._broker.publish(messages)
         return len(messages)

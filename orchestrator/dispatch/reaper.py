@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 
 from orchestrator.artifacts.base import ObjectMissing, ObjectStore
-from orchestrator.db import jobs, shards
+from orchestrator.db import expiry, jobs, shards
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.tables import ShardRow
 from orchestrator.dispatch.one_by_one import OneByOne
@@ -28,9 +28,9 @@ class Reaper:
     def run_once(self, now: datetime) -> int:
         """Judge every shard whose lease ran out before `now`, each in a transaction of its own; how many."""
         with self._sessions.begin() as session:
-            cancelled = shards.cancel_leftovers(session)
+            cancelled = expiry.cancel_leftovers(session)
         with self._sessions() as session:
-            expired = {shard.id: shard for shard in shards.list_expired(session, now)}
+            expired = {shard.id: shard for shard in expiry.list_expired(session, now)}
         return cancelled + self._one_by_one.run(expired, lambda shard_id: self._reap(expired[shard_id]), _say_nothing)
 
     def _reap(self, seen: ShardRow) -> bool:
@@ -41,18 +41,18 @@ class Reaper:
         # The store is asked before the row is locked, so that a slow store holds up nobody's lease.
         last_word = self._last_word(seen, unfinished[0], crashes) if verdict is Verdict.give_up else None
         with self._sessions.begin() as session:
-            shard = shards.lock_unchanged(session, seen)
+            shard = expiry.lock_unchanged(session, seen)
             if shard is None:
                 return False
             if jobs.get_job(session, shard.job_id).cancel_requested_at is not None:
-                shards.cancel_expired(session, shard)
+                expiry.cancel_expired(session, shard)
             elif last_word is not None:
-                shards.finish_expired(session, shard, *last_word)
+                expiry.finish_expired(session, shard, *last_word)
             elif verdict is Verdict.halve:
                 # The halves have one crash left, so that the bad half is found quickly.
-                shards.halve_expired(session, shard, middle_of(unfinished), self._max_crashes - 1)
+                expiry.halve_expired(session, shard, middle_of(unfinished), self._max_crashes - 1)
             else:
-                shards.retry_expired(session, shard, crashes)
+                expiry.retry_expired(session, shard, crashes)
         return True
 
     def _last_word(self, shard: ShardRow, index: int, crashes: int) -> tuple[Part, shards.ItemFailure]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from orchestrator.db import shards, workers
+from orchestrator.db import queueing, workers
 from orchestrator.db.session import SessionFactory
 from orchestrator.dispatch.broker import Broker
 
@@ -26,7 +26,7 @@ class Reconciler:
     def run_once(self, now: datetime) -> int:
         """Publish again what was published before `now` - republish_seconds and is missing; how many."""
         with self._sessions() as session:
-            models = shards.models_with_dispatched_shards(session)
+            models = queueing.models_with_dispatched_shards(session)
             served = workers.models_served(session)
         # Where nobody listens, a second message would only lie beside the first.
         return sum(self._republish_lost(model, now) for model in models if model in served)
@@ -34,8 +34,8 @@ class Reconciler:
     def _republish_lost(self, model: str, now: datetime) -> int:
         depth = self._broker.depth(model)
         with self._sessions.begin() as session:
-            all_in_queue = depth >= shards.count_dispatched(session, model)
+            all_in_queue = depth >= queueing.count_dispatched(session, model)
             age = self._republish * (PATIENCE if all_in_queue else 1)
-            messages = shards.take_unanswered(session, model, published_before=now - age)
+            messages = queueing.take_unanswered(session, model, published_before=now - age)
         self._broker.publish(messages)
         return len(messages)

@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.artifacts import S3Store
-from orchestrator.db import jobs, shards, teams, workers
+from orchestrator.db import expiry, jobs, leases, queueing, shards, teams, workers
+from orchestrator.db.leases import LeaseLost
 from orchestrator.db.session import SessionFactory, database_now
-from orchestrator.db.shards import ItemFailure, LeaseLost
+from orchestrator.db.shards import ItemFailure
 from orchestrator.db.tables import ShardRow
 from orchestrator.dispatch import one_by_one
 from orchestrator.dispatch.dispatcher import Dispatcher
@@ -53,16 +54,16 @@ class World:
         Reader(self.sessions, self.store, max_item_line_bytes=2**16).run_once(self.now())
         return job.id
 
-    def dispatch(self) -> list[shards.Message]:
+    def dispatch(self) -> list[queueing.Message]:
         self.broker.published.clear()
         self.dispatcher.run_once(self.now())
         return list(self.broker.published)
 
-    def lease(self, message: shards.Message, seconds: float = 60) -> ShardRow | None:
+    def lease(self, message: queueing.Message, seconds: float = 60) -> ShardRow | None:
         with self.sessions.begin() as session:
-            return shards.take_lease(session, message.shard_id, message.attempt, worker_id="w", lease_seconds=seconds)
+            return leases.take_lease(session, message.shard_id, message.attempt, worker_id="w", lease_seconds=seconds)
 
-    def write(self, message: shards.Message, results: list[int], failures: list[int] = [], part: int = 0) -> None:  # noqa: B006
+    def write(self, message: queueing.Message, results: list[int], failures: list[int] = [], part: int = 0) -> None:  # noqa: B006
         with self.sessions.begin() as session:
             key = f"jobs/x/shards/{message.shard_id}/{message.attempt}-{part}.jsonl"
             rows = [ItemFailure(i, str(i), "engine_error", "m", 1) for i in failures]
@@ -71,7 +72,7 @@ class World:
             data = "".join(json.dumps(line) + "\n" for line in lines).encode()
             self.store.put(key, data)
             made = Part(key, hashlib.sha256(data).hexdigest(), len(data), runs_of(results), runs_of(failures))
-            shards.append_part(session, message.shard_id, message.attempt, made, rows)
+            leases.append_part(session, message.shard_id, message.attempt, made, rows)
 
     def start_worker(self) -> None:
         with self.sessions.begin() as session:
@@ -85,13 +86,13 @@ class World:
         with self.sessions.begin() as session:
             jobs.pause(session, jobs.get_job(session, job_id))
 
-    def release(self, message: shards.Message) -> None:
+    def release(self, message: queueing.Message) -> None:
         with self.sessions.begin() as session:
-            shards.release_shard_if_leased(session, message.shard_id, message.attempt, reason="r", delay_seconds=0)
+            leases.release_shard_if_leased(session, message.shard_id, message.attempt, reason="r", delay_seconds=0)
 
-    def finish(self, message: shards.Message) -> None:
+    def finish(self, message: queueing.Message) -> None:
         with self.sessions.begin() as session:
-            shards.finish_shard_if_leased(session, message.shard_id, message.attempt)
+            leases.finish_shard_if_leased(session, message.shard_id, message.attempt)
 
     def shard(self, shard_id: int) -> ShardRow:
         with self.sessions() as session:
@@ -134,7 +135,7 @@ def test_old_attempt_cannot_write_after_the_shard_was_leased_again(world: World)
         with pytest.raises(LeaseLost):
             write()
     with world.sessions.begin() as session:
-        assert shards.renew_leases(session, [(old.shard_id, 1), (new.shard_id, 2)], lease_seconds=9) == {
+        assert leases.renew_leases(session, [(old.shard_id, 1), (new.shard_id, 2)], lease_seconds=9) == {
             (new.shard_id, 2)
         }
     world.write(new, [2], [3])
@@ -250,9 +251,9 @@ def test_cancelled_job_keeps_what_is_finished(world: World) -> None:
     world.cancel(job_id)
     assert world.lease(third) is None
     with world.sessions() as session:
-        assert shards.find_stops(session, [(first.shard_id, 1)]) == {(first.shard_id, 1): "cancel"}
+        assert leases.find_stops(session, [(first.shard_id, 1)]) == {(first.shard_id, 1): "cancel"}
     with world.sessions.begin() as session:
-        shards.cancel_shard_if_leased(session, first.shard_id, first.attempt)
+        leases.cancel_shard_if_leased(session, first.shard_id, first.attempt)
     assert world.reaper.run_once(world.now()) == 1  # the third, which waited
     assert world.finisher.run_once(world.now()) == 0  # a silent worker still holds the second
     world.reaper.run_once(world.now(plus_seconds=2))
@@ -319,14 +320,14 @@ def test_shard_that_cannot_be_judged_does_not_stop_the_reaper(world: World, monk
     bad, good = world.dispatch()
     world.lease(bad, seconds=1)
     world.lease(good, seconds=1)
-    find = shards.lock_unchanged
+    find = expiry.lock_unchanged
 
     def fail_on_bad(session: object, seen: ShardRow) -> object:
         if seen.id == bad.shard_id:
             raise RuntimeError("cannot judge this")
         return find(session, seen)
 
-    monkeypatch.setattr(shards, "lock_unchanged", fail_on_bad)
+    monkeypatch.setattr(expiry, "lock_unchanged", fail_on_bad)
     world.reaper.run_once(world.now(plus_seconds=2))
     assert world.shard(good.shard_id).state == ShardState.waiting
     assert world.shard(bad.shard_id).state == ShardState.leased
@@ -349,10 +350,10 @@ def test_attempt_that_writes_while_it_is_judged_keeps_its_lease(world: World) ->
     (message,) = world.dispatch()
     world.lease(message, seconds=1)
     with world.sessions() as session:
-        (seen,) = shards.list_expired(session, world.now(plus_seconds=2))
+        (seen,) = expiry.list_expired(session, world.now(plus_seconds=2))
     world.write(message, [0])
     with world.sessions.begin() as session:
-        assert shards.lock_unchanged(session, seen) is None
+        assert expiry.lock_unchanged(session, seen) is None
 
 
 def test_damaged_part_keeps_its_job_open_with_a_reason_and_no_other_job(world: World) -> None:
@@ -397,7 +398,7 @@ def test_unforeseen_crash_is_judged_at_once(world: World) -> None:
     (message,) = world.dispatch()
     world.lease(message, seconds=3600)
     with world.sessions.begin() as session:
-        shards.expire_shard_if_leased(session, message.shard_id, message.attempt)
+        leases.expire_shard_if_leased(session, message.shard_id, message.attempt)
     assert world.reaper.run_once(world.now()) == 1
     assert world.shard(message.shard_id).crashes == 1
 

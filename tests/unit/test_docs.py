@@ -15,7 +15,7 @@ import typer
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.cli.main import app
-from orchestrator.db import jobs, shards
+from orchestrator.db import expiry, jobs, leases, queueing, shards
 from orchestrator.domain.failures import FAILURE_CODES
 from orchestrator.settings import Settings
 
@@ -131,16 +131,19 @@ def test_routes_are_those_of_the_api() -> None:
     assert set(re.findall(r"^\| `([A-Z]+ /\S+)` \|", page_text("api.md"), re.MULTILINE)) == routes
 
 
+FUNCTIONS = re.compile(r"`(\w+)\.(\w+)`")
+
+
 def test_transitions_and_events_are_those_of_the_code() -> None:
     text = page_text("lifecycle.md")
-    for module in (jobs, shards):
-        start = text.index(f"function in `orchestrator/db/{module.__name__.rpartition('.')[2]}.py`")
-        table = text[start : text.index("\n\n", start)]
-        columns = [row.split("|") for row in table.splitlines()[2:]]
-        named = {name for row in columns for name in re.findall(r"`(\w+)`", row[2])}
-        assert named
-        assert all(hasattr(module, name) for name in named), named
-    sources = "".join((ROOT / "orchestrator" / "db" / f"{name}.py").read_text() for name in ("jobs", "shards"))
+    modules = {module.__name__.rpartition(".")[2]: module for module in (expiry, jobs, leases, queueing, shards)}
+    tables = [table for table in text.split("\n\n") if "| function in `orchestrator/db/` |" in table]
+    named = [
+        name for table in tables for row in table.splitlines()[2:] for name in FUNCTIONS.findall(row.split("|")[2])
+    ]
+    assert {module for module, _ in named} == set(modules)
+    assert all(hasattr(modules[module], function) for module, function in named), named
+    sources = "".join((ROOT / "orchestrator" / "db" / f"{name}.py").read_text() for name in modules)
     recorded = set(re.findall(r'"((?:job|shard)\.[a-z_]+)"', sources)) | {"job.completed", "job.cancelled"}
     assert set(re.findall(r"`((?:job|shard)\.[a-z_]+)`", text)) == recorded
 
