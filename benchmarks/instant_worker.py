@@ -19,6 +19,9 @@ class InstantEngine:
 
     info = SimpleNamespace(family="none", revision="none")
 
+    def fit_image(self, image: Image.Image) -> Image.Image:
+        return image.resize((384, 384), Image.Resampling.BICUBIC)
+
     def caption(self, requests: Sequence[Any], **values: Any) -> list[Caption]:
         return [Caption("a caption of about ninety tokens " * 12, tuple(range(90)), "stop") for _ in requests]
 

@@ -175,7 +175,7 @@ class Attempt:
     def _fetch(self, item: Item, k: int, key: str) -> Any:
         place = f"items[{item.index}].image" + (f"[{k}]" if len(item.images) > 1 else "")
         limits = {"max_bytes": self._settings.max_image_bytes, "max_pixels": self._settings.max_image_pixels}
-        return fetch_image(self._store, key, place=place, **limits)
+        return self._host.fit_image(self._job.model, fetch_image(self._store, key, place=place, **limits))
 
     def _compute(self, item: Item, requests: list[CaptionRequest | GenerateRequest]) -> None:
         ticket = self._host.submit(self._job.model, requests)
