@@ -62,7 +62,9 @@ def pull_model(name: Annotated[str, typer.Argument(metavar="NAME", help="A publi
 @app.command("verify")
 def verify_model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name or a checkpoint folder.")],
-    lock: Annotated[bool, typer.Option("--lock", help="Lock a folder that never was, such as a checkpoint of your own.")] = False,
+    lock: Annotated[
+        bool, typer.Option("--lock", help="Lock a folder that never was, such as a checkpoint of your own.")
+    ] = False,
 ) -> None:
     """Compare a checkpoint's files with the digests that were locked when it was pulled."""
     _registry("verify", name, *(["--lock"] if lock else []))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,6 +53,7 @@ class FakeServer:
 
     def __init__(self, shards: list[list[list[dict[str, Any]]]], *, ended: bool = False) -> None:
         self.objects: dict[str, bytes] = {}
+        self.streams: dict[str, Callable[[], httpx.SyncByteStream]] = {}
         self.shards = shards
         self.links = 0
         self.expired: set[str] = set()
@@ -129,6 +131,8 @@ class FakeServer:
         key = urlsplit(str(request.url)).path.lstrip("/")
         if str(request.url) in self.expired:
             return httpx.Response(403, text="Request has expired")
+        if key in self.streams:
+            return httpx.Response(200, stream=self.streams[key]())
         return httpx.Response(200, content=self.objects[key]) if key in self.objects else httpx.Response(404)
 
 
@@ -200,6 +204,38 @@ def test_ended_job_is_streamed_and_compared_with_its_manifest(tmp_path: Path) ->
             with pytest.raises(TransferFailed, match=r"results\.jsonl has changed"):
                 job.download(tmp_path / "other" / name)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [out], "nothing half written is left"
+
+
+class Pieces(httpx.SyncByteStream):
+    def __init__(self, num_lines: int) -> None:
+        self._num_lines = num_lines
+
+    def __iter__(self) -> Iterator[bytes]:
+        for index in range(self._num_lines):
+            yield encode([caption(index) | {"caption": "x" * 20_000}])
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "verify"])
+def test_results_are_never_held_in_memory(name: str, tmp_path: Path) -> None:
+    num_lines = 1000  # 20 MB
+    digest = hashlib.sha256()
+    for line in Pieces(num_lines):
+        digest.update(line)
+    server = FakeServer([], ended=True)
+    server.view["items"] = items = {"total": num_lines, "results": num_lines, "failures": 0, "cancelled": 0}
+    objects = {"results.jsonl": {"sha256": digest.hexdigest()}, "failures.jsonl": {"sha256": sha256(b"")}}
+    server.record({"items": items, "objects": objects})
+    server.streams["jobs/job_1/results.jsonl"] = lambda: Pieces(num_lines)
+    with server.client() as client:
+        job = server.job(client)
+        tracemalloc.start()
+        if name == "verify":
+            assert job.verify().ok
+        else:
+            job.download(tmp_path / name)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak_bytes < 8e6
 
 
 class BreaksOff(httpx.SyncByteStream):
