@@ -25,7 +25,8 @@ class SidecarNames:
         """A relative path: with `.txt` for the id's ending, behind it where that is taken, else the index."""
         tail = _safe_tail(item_id, self._common)
         names = [str(PurePosixPath(tail).with_suffix(".txt")), f"{tail}.txt"] if tail else []
-        name = next((name for name in names if hash(name) not in self._taken), f"{index:09d}.txt")
+        names += [f"{index:09d}.txt", f"{index:09d}.caption.txt"]
+        name = next((name for name in names if hash(name) not in self._taken), f"{index:09d}.item.txt")
         self._taken.add(hash(name))
         return name
 

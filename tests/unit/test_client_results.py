@@ -290,6 +290,8 @@ def test_folder_that_absolute_ids_have_in_common_is_left_out() -> None:
     assert [names.take(i, item_id) for i, item_id in enumerate(ids)] == ["x/1.txt", "y/1.txt", "z/1.txt"]
     assert SidecarNames(["/data/1.jpg"]).take(0, "/data/1.jpg") == "1.txt"
     assert SidecarNames([]).take(7, "ü" * 200) == "000000007.txt"
+    names = SidecarNames([])
+    assert [names.take(0, "000000001.jpg"), names.take(1, "..")] == ["000000001.txt", "000000001.caption.txt"]
 
 
 def away(times: int) -> Callable[[httpx.Request], httpx.Response | None]:
