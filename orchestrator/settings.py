@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = 20.0
     control_seconds: float = 1.0  # how often a worker looks for cancel and pause
     flush_seconds: float = 5.0  # finished items reach the store at least this often
+    attempt_seconds: float = 300.0  # an attempt that takes longer gives the rest of its shard back: others get a turn
     max_crashes: int = 3  # expired leases of one shard before it is halved
     retry_delay_seconds: float = 10.0  # after a store or database fault, times the number of tries, at most 30
 

@@ -66,20 +66,23 @@ class Attempt:
         self._failures: list[ItemFailure] = []
         self._next_part = 0
         self._flushed_at = time.monotonic()
+        self._give_way_at = time.monotonic() + settings.attempt_seconds
 
     def run(self) -> str:
         """The attempt's outcome: `done`, `cancelled` or `released`. Raises LeaseLost and world faults."""
-        waiting = deque(self._unfinished_items())
+        waiting, gave_way = deque(self._unfinished_items()), False
         with ThreadPoolExecutor(self._settings.fetch_threads, thread_name_prefix="item") as pool:
             try:
                 while (waiting or self._in_flight()) and self._hold.stop_reason is None:
+                    if time.monotonic() > self._give_way_at:
+                        gave_way, waiting = gave_way or bool(waiting), deque()
                     self._start_items(waiting, pool)
                     self._collect(pool)
                     if time.monotonic() - self._flushed_at >= self._settings.flush_seconds:
                         self._flush()
             finally:
                 self._give_up_in_flight()
-        return self._close(self._hold.stop_reason)
+        return self._close(self._hold.stop_reason or ("gave way" if gave_way else None))
 
     def save_and_release(self, reason: str) -> None:
         """Keep what is finished, and give the shard back for a while that grows with each time."""

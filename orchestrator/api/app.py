@@ -44,7 +44,7 @@ def _refuse_large(request: Request, max_bytes: int) -> Response | None:
     length = request.headers.get("content-length", "")
     if request.method in ("GET", "HEAD", "DELETE", "OPTIONS"):
         return None
-    if not length.isdigit() and "transfer-encoding" in request.headers:
+    if "transfer-encoding" in request.headers:  # it would win over any Content-Length beside it
         return errors.problem(request, 411, "length_required", "send Content-Length; upload large inputs to the store")
     if length.isdigit() and int(length) > max_bytes:
         detail = f"the body has {length} bytes; at most {max_bytes} are accepted. Upload a manifest instead."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -12,10 +13,12 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.client import ClientError
 from orchestrator.domain.errors import DomainError
 
+_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 OK, ERROR, USAGE, SOME_FAILED = 0, 1, 2, 3  # exit statuses
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -23,13 +26,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def fail(message: str) -> typer.Exit:
     """Print an error; raise what this returns."""
-    print(f"janus: {message}", file=sys.stderr)
+    print(f"janus: {_printable_lines(message)}", file=sys.stderr)
     return typer.Exit(ERROR)
 
 
 def note(message: str) -> None:
     """Something for the person at the terminal; output stays clean."""
-    print(message, file=sys.stderr, flush=True)
+    print(_printable_lines(message), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -53,12 +56,17 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     if not sys.stdout.isatty():
         print("\t".join(headers))
         for row in rows:
-            print("\t".join(str(cell) for cell in row))
+            print("\t".join(printable(str(cell)) for cell in row))
         return
     table = Table(*headers)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
     Console().print(table)
+
+
+def printable(text: str) -> str:
+    """Text of somebody else's, harmless to a terminal: control and direction characters are spelled out."""
+    return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) == "Cc" or c in _DIRECTION else c for c in text)
 
 
 def show(value: Any, *, as_json: bool, otherwise: Callable[[], None]) -> None:
@@ -67,6 +75,10 @@ def show(value: Any, *, as_json: bool, otherwise: Callable[[], None]) -> None:
         print_json(value)
     else:
         otherwise()
+
+
+def _printable_lines(message: str) -> str:
+    return "\n".join(printable(line) for line in message.split("\n"))
 
 
 def _plain(value: Any) -> Any:

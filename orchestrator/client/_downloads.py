@@ -16,11 +16,12 @@ from orchestrator.client._parts import finished_results
 from orchestrator.client._sidecars import SidecarNames
 from orchestrator.client._transfers import URLS_AT_ONCE, drafted, in_groups, write_atomically
 from orchestrator.domain.jobs import JobKind
-from orchestrator.domain.shards import image_name
+from orchestrator.domain.shards import image_file, image_name
 
 if TYPE_CHECKING:
     from orchestrator.client._job import Job
 
+FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the full-width forms too
 CSV_FIELDS = {
     JobKind.caption: (
         "index",
@@ -99,7 +100,12 @@ def _changed(job: Job, name: str) -> TransferFailed:
 
 def _download_images(job: Job, folder: Path, lines: IO[bytes]) -> None:
     """Every image, unless a file with its digest is there already; each is checked against its digest."""
-    wanted = (image for result in read_lines(lines) for image in result.get("images", ()))
+    # Names are made here, from numbers: what a server calls a file does not choose where it is written.
+    wanted = (
+        image | {"file": image_file(int(result["index"]), k)}
+        for result in read_lines(lines)
+        for k, image in enumerate(result.get("images", ()))
+    )
     missing = (image for image in wanted if not _has(folder / image["file"], image["sha256"]))
     for group in in_groups(missing, URLS_AT_ONCE):
         urls = job.urls([image_name(image["file"], image["sha256"]) for image in group])
@@ -147,4 +153,4 @@ def _csv_row(values: Iterable[Any]) -> bytes:
 
 def _defused(value: Any) -> Any:
     """A caption that begins like a formula must not run in a spreadsheet."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return f"'{value}" if isinstance(value, str) and value.strip()[:1] in FORMULA_STARTS else value

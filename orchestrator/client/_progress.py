@@ -28,10 +28,12 @@ class ProgressBar:
         self._silent = False
         if enabled and sys.stderr.isatty():
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=20),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}", table_column=Column(overflow="fold")),  # reasons are long
+                TextColumn(
+                    "{task.fields[rate]}", markup=False, table_column=Column(overflow="fold")
+                ),  # reasons are long
             )
             self._progress = Progress(*columns, console=Console(stderr=True))
 

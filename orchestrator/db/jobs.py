@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from orchestrator.db import events
 from orchestrator.db.tables import FailureRow, JobRow, ShardRow
@@ -194,9 +194,9 @@ def resume(session: Session, job: JobRow) -> None:
 
 
 def list_unread(session: Session) -> Sequence[str]:
-    """Ids of jobs whose input is still to be read, oldest first."""
-    statement = select(JobRow.id).where(JobRow.state == JobState.accepted, JobRow.cancel_requested_at.is_(None))
-    return session.scalars(statement.order_by(JobRow.created_at)).all()
+    """Ids of jobs whose input is still to be read: the oldest of each team, then the second oldest, and so on."""
+    unread = (JobRow.state == JobState.accepted) & JobRow.cancel_requested_at.is_(None)
+    return session.scalars(select(JobRow.id).where(unread).order_by(_turn(JobRow.started_at), JobRow.created_at)).all()
 
 
 def start(session: Session, job_id: str, num_items: int) -> bool:
@@ -229,7 +229,7 @@ def list_to_finish(session: Session) -> Sequence[str]:
     cancelled_unread = (JobRow.state == JobState.accepted) & JobRow.cancel_requested_at.is_not(None)
     all_done = (JobRow.state == JobState.running) & ~has_open_shard
     statement = select(JobRow.id).where(all_done | cancelled_unread | (JobRow.state == JobState.finishing))
-    return session.scalars(statement.order_by(JobRow.created_at)).all()
+    return session.scalars(statement.order_by(_turn(JobRow.finished_at), JobRow.created_at)).all()
 
 
 def begin_finishing(session: Session, job_id: str) -> None:
@@ -275,6 +275,18 @@ def finish(session: Session, job: JobRow, counts: Counts, manifest_sha256: str) 
     if _changed(session, statement):
         events.record(session, f"job.{state}", job_id=job.id, results=counts.results, failures=counts.failures)
     return state
+
+
+def _turn(served_at: InstrumentedAttribute[datetime | None]) -> Any:
+    """A job's turn: its place among those of its team, behind what the team had done for it in the last minute."""
+    earlier = aliased(JobRow)
+    a_minute_ago = func.clock_timestamp() - timedelta(minutes=1)
+    had = (
+        select(func.count())
+        .where(earlier.team_id == JobRow.team_id, getattr(earlier, served_at.key) > a_minute_ago)
+        .scalar_subquery()
+    )
+    return had + func.row_number().over(partition_by=JobRow.team_id, order_by=(JobRow.created_at, JobRow.id))
 
 
 def _changed(session: Session, statement: Any) -> bool:

@@ -134,7 +134,7 @@ def release_shard_if_leased(
         shard_id,
         attempt,
         state=ShardState.waiting,
-        releases=ShardRow.releases + 1,
+        releases=ShardRow.releases + (1 if delay_seconds else 0),  # faults count, giving way does not
         not_before=_from_now(delay_seconds) if delay_seconds else None,
         lease_expires_at=None,
         worker_id=None,

@@ -127,7 +127,7 @@ class JobRow(Table):
     kind: Mapped[str]
     model: Mapped[str]
     options: Mapped[dict[str, Any]]
-    input: Mapped[dict[str, Any]]
+    input: Mapped[dict[str, Any]] = mapped_column(deferred=True)  # megabytes where items came inline; for the reader
     shard_items: Mapped[int]
     priority: Mapped[int] = mapped_column(server_default=text("0"))
     state: Mapped[str]

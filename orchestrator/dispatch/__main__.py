@@ -20,12 +20,12 @@ from orchestrator.telemetry import configure_logging, get_logger
 
 def start_loops(settings: Settings) -> Loops:
     """Start every duty of the dispatcher."""
-    engine = connect(settings.database_url.get_secret_value(), pool_size=15, statement_timeout_seconds=120)
+    engine = connect(settings.database_url.get_secret_value(), pool_size=25, statement_timeout_seconds=120)
     sessions = session_factory(engine)
     store = open_store(settings)
     broker = CeleryBroker(settings)
     loops = Loops(sessions, pause_seconds=settings.loop_seconds)
-    for number in (1, 2):  # a job with a million items must not hold up everybody else's
+    for number in (1, 2, 3, 4):  # a job with a million items must not hold up everybody else's
         reader = Reader(sessions, store, max_item_line_bytes=settings.max_item_line_bytes)
         loops.start(f"reader-{number}", reader)
         loops.start(f"finisher-{number}", Finisher(sessions, store))

@@ -44,10 +44,10 @@ class Finisher:
         self._one_by_one = OneByOne("finisher")
 
     def run_once(self, now: datetime) -> int:
-        """Merge and end every job that has nothing left to run; how many."""
+        """Merge and end the next job that has nothing left to run; 1 if there was one. Teams take turns."""
         with self._sessions() as session:
             job_ids = jobs.list_to_finish(session)
-        return self._one_by_one.run(job_ids, self._finish, self._note_trouble)
+        return self._one_by_one.run(job_ids, self._finish, self._note_trouble, at_most=1)
 
     def _note_trouble(self, job_id: str, tries: int, error: Exception) -> None:
         if not isinstance(error, StoreUnavailable):

@@ -22,16 +22,30 @@ class OneByOne:
         self._clock = clock
         self._failed: dict[Hashable, tuple[int, float]] = {}
 
-    def run(self, things: Iterable[T], work: Callable[[T], bool], on_error: Callable[[T, int, Exception], None]) -> int:
+    def run(
+        self,
+        things: Iterable[T],
+        work: Callable[[T], bool],
+        on_error: Callable[[T, int, Exception], None],
+        *,
+        at_most: int | None = None,
+    ) -> int:
         """Work on each thing that is not waiting for its next try; how many were done.
 
         Args:
             on_error: called with the thing, how often it has failed, and the error; it may raise too.
+            at_most: end after so many were done, to look afresh whose turn it is.
         """
         every = list(things)
         for gone in self._failed.keys() - set(every):
             del self._failed[gone]
-        return sum(self._one(thing, work, on_error) for thing in every if self._is_due(thing))
+        done = 0
+        for thing in every:
+            if self._is_due(thing):
+                done += self._one(thing, work, on_error)
+            if done == at_most:
+                break
+        return done
 
     def _is_due(self, thing: Hashable) -> bool:
         return self._clock() >= self._failed.get(thing, (0, 0.0))[1]

@@ -41,16 +41,18 @@ class Reader:
         self._one_by_one = OneByOne("reader")
 
     def run_once(self, now: datetime) -> int:
-        """Read the input of every accepted job; how many were read."""
+        """Read the input of the accepted job whose turn it is; 1 if there was one. Teams take turns."""
         with self._sessions() as session:
             job_ids = jobs.list_unread(session)
-        return self._one_by_one.run(job_ids, self._read, self._give_up)
+        return self._one_by_one.run(job_ids, self._read, self._give_up, at_most=1)
 
     def _read(self, job_id: str) -> bool:
         with self._sessions() as session:
             if not try_lock(session, f"read:{job_id}"):
                 return False
             job = jobs.get_job(session, job_id)
+            if not try_lock(session, f"read-team:{job.team_id}"):
+                return False  # one input of a team at a time, so that a reader stays free for the others
             try:
                 num_items = self._write_shards(session, job)
             except ObjectMissing as error:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.domain.failures import Failure
-from orchestrator.domain.jobs import MAX_SEED, JobKind
+from orchestrator.domain.jobs import MAX_PROMPT_LENGTH, MAX_SEED, JobKind
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MAX_ID_LENGTH = 500
 MAX_MESSAGE_LENGTH = 2000
 MAX_LINE_BYTES = 2**20  # of an item as a shard carries it
-MAX_PROMPT_LENGTH = 20_000
 MAX_IMAGES_PER_PROMPT = 16
 _FIELDS = {JobKind.caption: {"id", "image", "prompt", "seed"}, JobKind.generate: {"id", "prompt", "seed"}}
 

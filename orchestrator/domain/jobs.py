@@ -12,6 +12,7 @@ from orchestrator.domain.errors import InvalidRequest
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 MAX_SEED = 2**63 - 1
+MAX_PROMPT_LENGTH = 20_000  # characters; longer ones are no prompt, and tokenising them takes seconds
 
 
 class JobKind(enum.StrEnum):
@@ -52,6 +53,10 @@ class CaptionOptions:
 
     def __post_init__(self) -> None:
         _check(bool(self.prompt.strip()), "options.prompt is empty; ask something, such as 'Describe this image.'")
+        _check(
+            len(self.prompt) <= MAX_PROMPT_LENGTH,
+            f"options.prompt has {len(self.prompt)} characters; at most {MAX_PROMPT_LENGTH} are accepted",
+        )
         _check(1 <= self.max_tokens <= 4096, f"options.max_tokens is {self.max_tokens}; it must be 1 to 4096")
         _check_sampling(self.temperature, self.top_p, self.top_k, self.seed)
 
@@ -131,7 +136,7 @@ def _check_sampling(temperature: float, top_p: float, top_k: int, seed: int) -> 
         f"options.temperature is {temperature}; it must be 0 (greedy) to 100",
     )
     _check(0 < top_p <= 1, f"options.top_p is {top_p}; it must be above 0 and at most 1")
-    _check(top_k >= 0, f"options.top_k is {top_k}; it must be 0 (off) or more")
+    _check(0 <= top_k < 2**31, f"options.top_k is {top_k}; it must be 0 (off) to {2**31 - 1}")
     _check(0 <= seed <= MAX_SEED, f"options.seed is {seed}; it must be 0 to {MAX_SEED}")
 
 

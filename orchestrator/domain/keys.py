@@ -40,7 +40,11 @@ def new_key() -> NewKey:
 
 def parse_key(text: str) -> tuple[str, str] | None:
     """(id, secret) of a well-formed key, or None: wrong prefix, length or checksum."""
-    if len(text) != len(PREFIX) + _ID_LENGTH + 1 + _SECRET_LENGTH + 6 or not text.startswith(PREFIX):
+    if (
+        not text.isascii()
+        or len(text) != len(PREFIX) + _ID_LENGTH + 1 + _SECRET_LENGTH + 6
+        or not text.startswith(PREFIX)
+    ):
         return None
     body, checksum = text[:-6], text[-6:]
     key_id, separator, secret = body[len(PREFIX) :].partition("_")

@@ -37,6 +37,24 @@ def test_worker_that_is_stopped_gives_its_shards_back_at_once(
     assert "shard.lease_expired" not in events
 
 
+def test_long_shard_gives_way_and_loses_nothing(servers: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    models = f"long={tiny_checkpoint}"
+    short_turns = {"JANUS_ATTEMPT_SECONDS": "1", "JANUS_SHARDS_IN_FLIGHT": "1"}
+    with (
+        running_system(servers.environment(), tmp_path, models, workers=1, **short_turns) as system,
+        system.client() as client,
+        system.client(system.make_key("patient")) as other,
+    ):
+        job = client.generate([f"p{i}" for i in range(150)], model="long", shard_items=150)
+        system.wait_until(lambda: job.refresh().items.finished > 0, "the long shard runs", 60)
+        short = other.generate(["mine"], model="long")
+        assert short.wait(60).items.results == 1
+        assert not job.refresh().state.ended  # the short one did not wait for the long one's end
+        assert job.wait(120).items.results == 150
+        assert job.verify().ok
+        assert "shard.released" in [event.type for event in job.events()]
+
+
 @pytest.mark.timeout(300)
 def test_item_that_kills_its_worker_fails_alone(servers: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
     fast_lease = {"JANUS_LEASE_SECONDS": "2", "JANUS_HEARTBEAT_SECONDS": "0.5", "JANUS_MAX_CRASHES": "2"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -179,6 +180,27 @@ def _refusals(system: System) -> None:
     assert client.post("/v1/jobs", content=b"{").status_code == 422
     assert client.post("/v1/jobs", content=b"x" * (8 * 2**20 + 1)).status_code == 413
     assert client.get("/v1/jobs", params={"cursor": "nonsense"}).status_code == 422
+    assert client.get("/v1/jobs", params={"limit": 101}).status_code == 422
+    for body, says in (
+        ({"kind": "caption", "model": "m", "options": {"prompt": "x" * 20_001}, "input": {"items": [1]}}, "20001"),
+        ({**JOB, "options": {"images": 64}, "shard_items": 1024}, "shard_items"),
+        ({**JOB, "options": {"top_k": 10**22}}, "top_k"),
+    ):
+        answer = client.post("/v1/jobs", json=body)
+        assert (answer.status_code, says in answer.json()["detail"]) == (422, True), answer.text
+    odd_key = b"Bearer jns_live_" + b"a" * 12 + b"_" + b"b" * 43 + b"\xe9" * 6
+    assert httpx.get(f"{system.url}/v1/jobs", headers={b"Authorization": odd_key}).status_code == 401
+    _length_and_chunks(system)
+
+
+def _length_and_chunks(system: System) -> None:
+    """A body that claims a length and comes in chunks would be read without end."""
+    with socket.create_connection(("127.0.0.1", system.port), 10) as connection:
+        connection.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n5\r\n[[[[[\r\n"
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 411")
 
 
 def _pages(system: System) -> None:

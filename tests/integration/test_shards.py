@@ -301,7 +301,7 @@ def test_one_bad_input_does_not_stop_the_reader(world: World, monkeypatch: pytes
         reader, "_raw_items", lambda job, prefix: broken() if job.id == first else raw_items(job, prefix)
     )
     monkeypatch.setattr(one_by_one, "FIRST_DELAY_SECONDS", 0.0)
-    for _ in range(MAX_TRIES):
+    for _ in range(MAX_TRIES + 1):
         reader.run_once(world.now())
     assert world.state(second) == JobState.running
     assert world.state(first) == JobState.failed
@@ -426,8 +426,37 @@ def test_empty_or_missing_input_fails_the_job_with_a_reason(world: World) -> Non
             )[0].id
             for more in ({}, {"manifest": "manifest.jsonl"})
         ]  # fmt: skip
-    Reader(world.sessions, world.store, max_item_line_bytes=100).run_once(world.now())
+    reader = Reader(world.sessions, world.store, max_item_line_bytes=100)
+    assert [reader.run_once(world.now()) for _ in range(3)] == [1, 1, 0]
     with world.sessions() as session:
         reasons = [jobs.get_job(session, job_id).state_reason for job_id in made]
     assert "no items" in str(reasons[0])
     assert "could not be read" in str(reasons[1])
+
+
+def test_teams_take_turns_at_the_reader(world: World) -> None:
+    reader = Reader(world.sessions, world.store, max_item_line_bytes=100)
+    made = {}
+    with world.sessions.begin() as session:
+        for name in ("greedy", "greedy", "greedy", "modest"):
+            team = teams.find_team(session, name) or teams.create_team(session, name)
+            job, _ = jobs.create_job(
+                session, team.id, name="t", kind=JobKind.generate, model="m", options=GenerateOptions(),
+                input={"lines": ['{"prompt": "p"}']}, shard_items=4,
+            )  # fmt: skip
+            made.setdefault(name, []).append(job.id)
+    assert [reader.run_once(world.now()) for _ in range(2)] == [1, 1]
+    assert world.state(made["modest"][0]) == JobState.running
+    assert [world.state(job_id) for job_id in made["greedy"]] == [
+        JobState.running,
+        JobState.accepted,
+        JobState.accepted,
+    ]
+
+
+def test_giving_way_is_no_fault(world: World) -> None:
+    world.make_job(items=4)
+    (message,) = world.dispatch()
+    world.lease(message)
+    world.release(message)
+    assert world.shard(message.shard_id).releases == 0

@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from orchestrator.cli import connection, jobs, models, servers, submit
+from orchestrator.cli import connection, jobs, models, output, servers, submit
 from orchestrator.cli.main import app
 from orchestrator.local.errors import StackError
 from orchestrator.local.stack import ProcessStatus, StackInfo, StackStatus
@@ -215,3 +215,17 @@ def test_json_is_described_as_what_it_does() -> None:
     }
     assert said.pop("caption") == said.pop("generate") == "Print the job as JSON at the end."
     assert set(said.values()) == {"Print JSON."}
+
+
+def test_text_of_others_cannot_speak_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(("ID",), [("\x1b]0;PWNED\x07a\tb\u202ec",)])
+    output.note("first\nsecond \x1b[2J")
+    shown = capsys.readouterr()
+    assert shown.out == "ID\n\\x1b]0;PWNED\\x07a\\x09b\\x202ec\n"
+    assert shown.err == "first\nsecond \\x1b[2J\n"
+
+
+def test_table_shows_markup_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(output.sys.stdout, "isatty", lambda: True, raising=False)
+    output.print_table(("ID",), [("photo[/b].jpg",)])
+    assert "photo[/b].jpg" in capsys.readouterr().out

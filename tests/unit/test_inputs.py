@@ -110,3 +110,36 @@ def test_bad_image_says_what_is_wrong(data: bytes, code: str, says: str) -> None
 def test_limit_is_in_the_message() -> None:
     with pytest.raises(BadInput, match="JANUS_MAX_IMAGE_PIXELS"):
         decode(encode(picture(size=(20, 10)), "PNG"), max_pixels=199)
+
+
+def test_tiff_whose_one_pixel_lies_in_a_huge_tile_is_refused() -> None:
+    with pytest.raises(BadInput, match="tiles of 1600 MP"):
+        decode(tiled_tiff(40_000))
+    assert decode(tiled_tiff(16)).size == (1, 1)
+
+
+def tiled_tiff(tile_side: int) -> bytes:
+    """One grey pixel, stored in one uncompressed tile of 16 x 16 px that claims another size."""
+    tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 277: 1, 322: tile_side, 323: tile_side, 324: 0, 325: 256}
+    directory_bytes = 2 + 12 * len(tags) + 4
+    tags[324] = 8 + directory_bytes
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + bytes(256)
+
+
+def jpeg_with(segments: int = 0, scans: int = 0) -> bytes:
+    data = encode(picture(size=(64, 64)), "JPEG", progressive=True)
+    last_scan = data[data.rindex(b"\xff\xda") : -2]
+    return data[:2] + b"\xff\xe1\x00\x08Exif\0\0" * segments + data[2:-2] + last_scan * scans + data[-2:]
+
+
+def test_jpeg_of_a_thousand_scans_or_segments_is_refused_before_it_costs_minutes() -> None:
+    for data in (jpeg_with(segments=5000), jpeg_with(scans=200)):
+        with pytest.raises(BadInput, match="Save it anew"):
+            decode(data)
+    assert decode(jpeg_with(segments=20, scans=3)).size == (64, 64)
+
+
+def test_film_behind_a_motion_photo_is_not_taken_for_segments() -> None:
+    film = np.random.default_rng(1).integers(0, 255, 8_000_000, np.uint8).tobytes()
+    assert decode(encode(picture(), "JPEG") + film).size == (20, 10)

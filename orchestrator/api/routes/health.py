@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from orchestrator.api.dependencies import AppServices
 from orchestrator.db.session import ping
 from orchestrator.schemas import Readiness
+from orchestrator.telemetry import get_logger
 
 router = APIRouter(tags=["health"])
 
@@ -41,5 +42,6 @@ def _check(ask: Callable[[], None]) -> str:
     try:
         ask()
     except Exception as error:
-        return f"{type(error).__name__}: {error}"[:300]
+        get_logger().warning("not_ready", error=f"{type(error).__name__}: {error}"[:500])
+        return "does not answer; the API's log says more"
     return "ok"

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Body, Query, Response
 from orchestrator.api.dependencies import AppServices, DbSession, IdempotencyKey, Reader, Writer
 from orchestrator.api.job_views import decode_cursor, encode_cursor, view_job, view_jobs, view_parts
 from orchestrator.db import events, jobs, shards, uploads, workers
+from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.items import is_safe_name
 from orchestrator.domain.jobs import JobKind, JobState
@@ -27,9 +28,12 @@ from orchestrator.schemas import (
     PartsPage,
     UrlsView,
 )
+from orchestrator.settings import Settings
 
+MAX_SHARD_ANSWERS = 2048
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 Index = Annotated[int, Query(ge=-1, le=2**62)]
+PageLimit = Annotated[int, Query(ge=1, le=100)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -60,14 +64,15 @@ def create_job(
     if body.kind == "generate" and body.input.upload is not None and body.input.manifest is None:
         raise InvalidRequest("a generation job reads prompts: give input.items, or input.manifest of the upload")
     kind = JobKind(body.kind)
-    _require_known_model(session, body.model)
-    if jobs.count_open_jobs(session, caller.team_id) >= settings.max_open_jobs_per_team:
-        raise InvalidRequest(
-            f"the team has {settings.max_open_jobs_per_team} open jobs (JANUS_MAX_OPEN_JOBS_PER_TEAM); "
-            "wait for one to end, or cancel one",
-            code="too_many_open_jobs",
-        )
     default_items = settings.shard_items_caption if kind is JobKind.caption else settings.shard_items_generate
+    shard_items = body.shard_items or max(1, default_items // body.options.seeds_per_item)
+    if shard_items * body.options.seeds_per_item > MAX_SHARD_ANSWERS:
+        raise InvalidRequest(
+            f"shard_items x options.images is {shard_items * body.options.seeds_per_item}; "
+            f"at most {MAX_SHARD_ANSWERS} answers go into one shard. Leave shard_items out."
+        )
+    _require_known_model(session, body.model)
+    _require_room(session, caller, settings)
     job, created = jobs.create_job(
         session,
         caller.team_id,
@@ -76,7 +81,7 @@ def create_job(
         model=body.model,
         options=body.options,
         input=_stored_input(body.input),
-        shard_items=body.shard_items or default_items,
+        shard_items=shard_items,
         priority=body.priority,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
@@ -85,10 +90,19 @@ def create_job(
     return view_job(session, job)
 
 
+def _require_room(session: DbSession, caller: Caller, settings: Settings) -> None:
+    if jobs.count_open_jobs(session, caller.team_id) >= settings.max_open_jobs_per_team:
+        raise InvalidRequest(
+            f"the team has {settings.max_open_jobs_per_team} open jobs (JANUS_MAX_OPEN_JOBS_PER_TEAM); "
+            "wait for one to end, or cancel one",
+            code="too_many_open_jobs",
+        )
+
+
 def _stored_input(given: JobInput) -> dict[str, Any]:
     """Inline items as lines of text: whatever they hold, Postgres can, and the reader judges each by itself."""
     if given.items is not None:
-        return {"lines": [json.dumps(item) for item in given.items]}
+        return {"lines": [json.dumps(item) for item in given.items], "upload": given.upload}
     return given.model_dump(exclude_none=True)
 
 
@@ -104,7 +118,7 @@ def _require_known_model(session: DbSession, name: str) -> None:
 
 @router.get("")
 def list_jobs(
-    session: DbSession, caller: Reader, state: JobState | None = None, cursor: str | None = None, limit: Limit = 50
+    session: DbSession, caller: Reader, state: JobState | None = None, cursor: str | None = None, limit: PageLimit = 50
 ) -> JobPage:
     """The team's jobs, newest first."""
     before = decode_cursor(cursor) if cursor else None
@@ -147,9 +161,16 @@ def resume_job(job_id: str, session: DbSession, caller: Writer) -> JobView:
 
 
 @router.post("/{job_id}/retry", status_code=201)
-def retry_job(job_id: str, session: DbSession, caller: Writer, idempotency_key: IdempotencyKey = None) -> JobView:
+def retry_job(
+    job_id: str,
+    session: DbSession,
+    caller: Writer,
+    services: AppServices,
+    idempotency_key: IdempotencyKey = None,
+) -> JobView:
     """A new job of the failed items of one that has ended; they keep their ids and seeds."""
     job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    _require_room(session, caller, services.settings)
     return view_job(session, jobs.create_retry(session, job, idempotency_key=idempotency_key))
 
 
