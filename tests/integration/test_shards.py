@@ -436,9 +436,9 @@ def test_empty_or_missing_input_fails_the_job_with_a_reason(world: World) -> Non
 
 def test_teams_take_turns_at_the_reader(world: World) -> None:
     reader = Reader(world.sessions, world.store, max_item_line_bytes=100)
-    made = {}
-    with world.sessions.begin() as session:
-        for name in ("greedy", "greedy", "greedy", "modest"):
+    made: dict[str, list[str]] = {}
+    for name in ("greedy", "greedy", "greedy", "modest"):
+        with world.sessions.begin() as session:
             team = teams.find_team(session, name) or teams.create_team(session, name)
             job, _ = jobs.create_job(
                 session, team.id, name="t", kind=JobKind.generate, model="m", options=GenerateOptions(),
