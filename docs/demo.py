@@ -52,6 +52,7 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     os.environ["JANUS_HOME"] = str(HOME)
     os.environ.pop("JANUS_URL", None)
+    os.environ["JANUS_DTYPE"] = "float32"  # every run gives the same words and pictures, however its batches fall
     num_photos = write_photos(PHOTOS)
     make_checkpoint()
     (OUT / "prompts.txt").write_text("\n".join(PROMPTS) + "\n")

@@ -27,6 +27,7 @@ FAST = {
     "JANUS_REPUBLISH_SECONDS": "2",
     "JANUS_RETRY_DELAY_SECONDS": "0.5",
     "JANUS_STUCK_SECONDS": "20",
+    "JANUS_DTYPE": "float32",  # what is promised to be equal in any batch
     "OMP_NUM_THREADS": "1",
 }
 
