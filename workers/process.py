@@ -46,6 +46,7 @@ class WorkerProcess:
     def register(self) -> None:
         """Say which models are served here, and begin to beat."""
         with self.sessions.begin() as session:
+            workers.prune_workers(session)
             for model in self.host.models:
                 info = self.host.info(model)
                 workers.register_model(session, model, family=info.family, revision=info.revision)
