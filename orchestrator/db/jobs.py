@@ -83,8 +83,17 @@ def find_by_idempotency_key(
     return _find_same_request(session, team_id, idempotency_key, request_sha256)
 
 
+def retry_sha256(job: JobRow) -> str:
+    """What stands for the request in a retry's row: which job it retries."""
+    return f"retry of {job.id}"
+
+
 def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None = None) -> JobRow:
-    """A job of the items that failed in one that has ended. Raises Conflict where there is nothing to retry."""
+    """A job of the items that failed in one that has ended, or the one that this idempotency key made.
+
+    Raises:
+        Conflict: there is nothing to retry, or the key was used for something else.
+    """
     if not JobState(job.state).ended or not job.num_failures:
         raise Conflict(f"{job.id} is {job.state} with {job.num_failures} failures; there is nothing to retry")
     kind = JobKind(job.kind)
@@ -99,7 +108,7 @@ def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None =
         shard_items=job.shard_items,
         priority=job.priority,
         idempotency_key=idempotency_key,
-        request_sha256=f"retry of {job.id}",
+        request_sha256=retry_sha256(job),
     )
     return retry
 
@@ -245,12 +254,10 @@ def begin_finishing(session: Session, job_id: str) -> None:
 
 def note_trouble(session: Session, job_id: str, reason: str) -> None:
     """Say why a job cannot be finished yet; its state stays, and the finisher goes on trying."""
-    if _changed(
-        session,
-        update(JobRow)
-        .where(JobRow.id == job_id, JobRow.state_reason.is_distinct_from(reason))
-        .values(state_reason=reason),
-    ):
+    statement = update(JobRow).where(
+        JobRow.id == job_id, JobRow.state == JobState.finishing, JobRow.state_reason.is_distinct_from(reason)
+    )
+    if _changed(session, statement.values(state_reason=reason)):
         events.record(session, "job.finish_failed", job_id=job_id, reason=reason)
 
 

@@ -1,4 +1,4 @@
-"""The dispatcher process: reader, dispatcher, reconciler, reaper and finisher, one thread each."""
+"""The dispatcher process: four readers and finishers, a dispatcher, a reconciler and a reaper, one thread each."""
 
 from __future__ import annotations
 

@@ -460,3 +460,32 @@ def test_giving_way_is_no_fault(world: World) -> None:
     world.lease(message)
     world.release(message)
     assert world.shard(message.shard_id).releases == 0
+
+
+def test_late_trouble_is_not_noted_on_a_job_that_has_ended(world: World) -> None:
+    job_id = world.make_job(items=4)
+    (message,) = world.dispatch()
+    world.lease(message)
+    world.write(message, [0, 1, 2, 3])
+    world.finish(message)
+    world.finisher.run_once(world.now())
+    with world.sessions.begin() as session:
+        jobs.note_trouble(session, job_id, "another finisher was slower")
+    with world.sessions() as session:
+        job = jobs.get_job(session, job_id)
+    assert (job.state, job.state_reason) == (JobState.completed, None)
+
+
+def test_retry_with_the_same_key_is_the_same_job(world: World) -> None:
+    job_id = world.make_job(items=4)
+    (message,) = world.dispatch()
+    world.lease(message)
+    world.write(message, [0, 1, 2], [3])
+    world.finish(message)
+    world.finisher.run_once(world.now())
+    with world.sessions.begin() as session:
+        job = jobs.get_job(session, job_id)
+        made = [jobs.create_retry(session, job, idempotency_key="k").id for _ in range(2)]
+        found = jobs.find_by_idempotency_key(session, job.team_id, "k", jobs.retry_sha256(job))
+        assert found is not None
+    assert {found.id} == set(made)

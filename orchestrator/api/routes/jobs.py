@@ -170,6 +170,9 @@ def retry_job(
 ) -> JobView:
     """A new job of the failed items of one that has ended; they keep their ids and seeds."""
     job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    same = jobs.find_by_idempotency_key(session, caller.team_id, idempotency_key, jobs.retry_sha256(job))
+    if same is not None:
+        return view_job(session, same)
     _require_room(session, caller, services.settings)
     return view_job(session, jobs.create_retry(session, job, idempotency_key=idempotency_key))
 
