@@ -21,7 +21,7 @@ from orchestrator.db.session import SessionFactory, try_lock
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain.errors import JanusError
-from orchestrator.domain.jobs import Counts
+from orchestrator.domain.jobs import Counts, JobState
 from orchestrator.domain.shards import ShardState
 
 MANIFEST_VERSION = 1
@@ -62,6 +62,8 @@ class Finisher:
                 jobs.begin_finishing(session, job_id)
             with self._sessions() as session:
                 job = jobs.get_job(session, job_id)
+                if job.state != JobState.finishing:
+                    return False  # another finisher was quicker
                 counts, manifest = self._merge(session, job)
             data = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
             self._store.put(f"jobs/{job_id}/manifest.json", data, "application/json")

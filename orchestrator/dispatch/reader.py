@@ -20,7 +20,7 @@ from orchestrator.db.tables import JobRow
 from orchestrator.db.uploads import upload_prefix
 from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain.items import IMAGE_SUFFIXES, MAX_LINE_BYTES, Item, ItemReader
-from orchestrator.domain.jobs import JobKind, options_for, seed_of
+from orchestrator.domain.jobs import JobKind, JobState, options_for, seed_of
 from orchestrator.domain.shards import items_key, plan_shards
 
 MAX_TRIES = 5
@@ -51,6 +51,8 @@ class Reader:
             if not try_lock(session, f"read:{job_id}"):
                 return False
             job = jobs.get_job(session, job_id)
+            if job.state != JobState.accepted:
+                return False  # another reader was quicker
             if not try_lock(session, f"read-team:{job.team_id}"):
                 return False  # one input of a team at a time, so that a reader stays free for the others
             try:

@@ -489,3 +489,18 @@ def test_retry_with_the_same_key_is_the_same_job(world: World) -> None:
         found = jobs.find_by_idempotency_key(session, job.team_id, "k", jobs.retry_sha256(job))
         assert found is not None
     assert {found.id} == set(made)
+
+
+def test_reader_and_finisher_that_come_late_do_no_work_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = world.make_job(items=4)
+    (message,) = world.dispatch()
+    world.lease(message)
+    world.write(message, [0, 1, 2, 3])
+    world.finish(message)
+    world.finisher.run_once(world.now())
+    monkeypatch.setattr(jobs, "list_unread", lambda session: [job_id])
+    monkeypatch.setattr(jobs, "list_to_finish", lambda session: [job_id])
+    monkeypatch.setattr(world.store, "put", lambda *_: pytest.fail("it wrote again"))
+    assert Reader(world.sessions, world.store, max_item_line_bytes=100).run_once(world.now()) == 0
+    assert world.finisher.run_once(world.now()) == 0
+    assert world.state(job_id) == JobState.completed
