@@ -48,7 +48,7 @@ class Janus(nn.Module):
         placeholders_BT = ids_BT == image_id
         embeddings: Tensor = self.llama.embed_tokens(ids_BT.masked_fill(placeholders_BT, 0))
         if features is not None:
-            embeddings[placeholders_BT] = features.flatten(0, 1)
+            return embeddings.masked_scatter(placeholders_BT[..., None], features.to(embeddings.dtype))
         return embeddings
 
     def embed_codes(self, codes: Tensor) -> Tensor:

@@ -23,8 +23,12 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 def _swish(x: Tensor) -> Tensor:
-    """x * sigmoid(x) with the sigmoid rounded to x's dtype, as officially; in place, to hold one copy."""
-    return torch.sigmoid(x).mul_(x)
+    """x * sigmoid(x) with the sigmoid rounded to x's dtype, as officially; in place, to hold one copy.
+
+    Gradients need the sigmoid itself, so where there are any the product is another tensor, of the same bits.
+    """
+    gate = torch.sigmoid(x)
+    return gate * x if gate.requires_grad else gate.mul_(x)
 
 
 class _Conv(nn.Conv2d):
@@ -192,10 +196,18 @@ class VQModel(nn.Module):
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
         """int64 codes [B, T], row by row; pixels are RGB in [-1, 1]."""
-        z_BHWC = self.quant_conv(self.encoder(pixels_BCHW)).permute(0, 2, 3, 1)
-        z, book = nn.functional.normalize(z_BHWC.flatten(0, 2), dim=-1), nn.functional.normalize(self.codebook, dim=-1)
+        return self.nearest_codes(self.encode_features(pixels_BCHW))
+
+    def encode_features(self, pixels_BCHW: Tensor) -> Tensor:
+        """[B, T, code_size], row by row, as the encoder gives them: not yet of unit length, nor quantised."""
+        z_BCHW: Tensor = self.quant_conv(self.encoder(pixels_BCHW))
+        return z_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
+
+    def nearest_codes(self, z_BTC: Tensor) -> Tensor:
+        """int64 codes [B, T] of the rows closest to features of any length."""
+        z, book = nn.functional.normalize(z_BTC.flatten(0, 1), dim=-1), nn.functional.normalize(self.codebook, dim=-1)
         distances = z.pow(2).sum(1, keepdim=True) + book.pow(2).sum(1) - 2 * z @ book.T
-        return distances.argmin(1).view(len(pixels_BCHW), -1)
+        return distances.argmin(1).view(z_BTC.shape[:2])
 
     def look_up(self, codes_BT: Tensor, height: int, width: int) -> Tensor:
         """Unit-length codebook rows as a map [B, code_size, height, width]."""
@@ -216,5 +228,9 @@ class VQModel(nn.Module):
             TokenCountMismatch: T does not fill the grid.
         Source: deepseek-ai/Janus@1daa72f janus/models/vq_model.py:505, height before width.
         """
-        out: Tensor = self.decoder(self.post_quant_conv(self.look_up(codes_BT, height, width).contiguous()))
+        return self.decode_features(self.look_up(codes_BT, height, width))
+
+    def decode_features(self, features_BCHW: Tensor) -> Tensor:
+        """Pixels as `decode`, from codebook rows as `look_up` gives them."""
+        out: Tensor = self.decoder(self.post_quant_conv(features_BCHW.contiguous()))
         return out
