@@ -3,7 +3,8 @@
     python -m janus_core.registry list|show|pull|verify [NAME|FOLDER] [--lock] [--json]
 
 A pulled model lies in $JANUS_HOME/models/NAME beside its janus.lock.json, which names the repository, the commit,
-and size and sha256 of every file. `verify FOLDER --lock` gives a checkpoint of one's own a lock without the first two.
+the VAE's repository and commit where it has one, and size and sha256 of every file. `verify FOLDER --lock` gives a
+checkpoint of one's own a lock of its files alone.
 """
 
 from __future__ import annotations
@@ -22,17 +23,24 @@ from typing import Any, Literal
 from janus_core.errors import JanusCoreError, LockMismatch, NeverLocked, PullFailed, UnknownModel
 
 LOCK_NAME = "janus.lock.json"
+SDXL_VAE_REPO = "stabilityai/sdxl-vae"
 _WANTED = ("*.json", "*.safetensors", "*.bin")
+VAE_FOLDER = "vae"
+_WANTED_OF_A_VAE = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A model on the Hugging Face hub. roles: how its prompts name the speakers."""
+    """A model on the Hugging Face hub.
+
+    roles: how its prompts name the speakers. vae_repo: of JanusFlow, the VAE that is pulled into its folder `vae`.
+    """
 
     name: str
     repo: str
-    family: Literal["janus", "janus-pro"]
+    family: Literal["janus", "janus-pro", "janusflow"]
     roles: Literal["plain", "bracketed"]
+    vae_repo: str | None = None
 
 
 MODELS = {
@@ -41,6 +49,7 @@ MODELS = {
         PublishedModel("janus-1.3b", "deepseek-ai/Janus-1.3B", "janus", "plain"),
         PublishedModel("janus-pro-1b", "deepseek-ai/Janus-Pro-1B", "janus-pro", "bracketed"),
         PublishedModel("janus-pro-7b", "deepseek-ai/Janus-Pro-7B", "janus-pro", "bracketed"),
+        PublishedModel("janusflow-1.3b", "deepseek-ai/JanusFlow-1.3B", "janusflow", "plain", vae_repo=SDXL_VAE_REPO),
     )
 }
 
@@ -81,7 +90,10 @@ def _absent_files(folder: Path) -> list[str]:
     lock = read_lock(folder)
     if lock is not None:
         return [name for name in lock["files"] if not (folder / name).is_file()]
-    absent = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    needed = ["config.json", "tokenizer.json"]
+    if MODELS[folder.name].vae_repo is not None:
+        needed.append(f"{VAE_FOLDER}/config.json")
+    absent = [name for name in needed if not (folder / name).is_file()]
     weights = any(True for pattern in ("*.safetensors", "*.bin") for _ in folder.glob(pattern))
     return absent if weights else [*absent, "weights"]
 
@@ -159,9 +171,12 @@ def pull(name: str, download: Callable[[str, Path], str] | None = None) -> Path:
     folder = models_folder() / name
     arriving, leaving = folder.with_name(f".{name}.arriving"), folder.with_name(f".{name}.leaving")
     arriving.mkdir(parents=True, exist_ok=True)
-    repo = MODELS[name].repo
-    commit = (download or _download_from_hub)(repo, arriving)
-    write_lock(arriving, {"repo": repo, "commit": commit})
+    model, fetch = MODELS[name], download or _download_from_hub
+    origin = {"repo": model.repo, "commit": fetch(model.repo, arriving)}
+    if model.vae_repo is not None:
+        (arriving / VAE_FOLDER).mkdir(exist_ok=True)
+        origin |= {"vae_repo": model.vae_repo, "vae_commit": fetch(model.vae_repo, arriving / VAE_FOLDER)}
+    write_lock(arriving, origin)
     _remove(leaving)
     if folder.exists() or folder.is_symlink():
         folder.rename(leaving)
@@ -180,16 +195,18 @@ def _remove(folder: Path) -> None:
 def _download_from_hub(repo: str, folder: Path) -> str:
     from huggingface_hub import HfApi, snapshot_download
 
+    is_vae = any(repo == model.vae_repo for model in MODELS.values())
     try:
         commit = str(HfApi().model_info(repo).sha)
-        snapshot_download(repo, revision=commit, local_dir=folder, allow_patterns=list(_WANTED))
+        wanted = list(_WANTED_OF_A_VAE if is_vae else _WANTED)
+        snapshot_download(repo, revision=commit, local_dir=folder, allow_patterns=wanted)
     except Exception as error:  # the hub's own, its HTTP library's and the system's
         raise PullFailed(f"{repo} could not be fetched: {error}. Run the same command again to go on.") from error
     return commit
 
 
 def revision_of(folder: Path) -> str:
-    """The commit it was pulled from, or else "sha256:" and 16 digits over config.json and samples of the weights.
+    """The commit it was pulled from, or else "sha256:" and 16 digits over config.json, samples of the weights and VAE.
 
     Samples, because 15 GB are not read to name a model: of every weight file its name, size, first megabyte and 64
     blocks of 4 KB spread from end to end. `verify` is what reads everything.
@@ -198,9 +215,9 @@ def revision_of(folder: Path) -> str:
     if commit:
         return str(commit)
     digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob(f"{VAE_FOLDER}/*")]):
         size = path.stat().st_size
-        digest.update(f"{path.name}:{size}\n".encode())
+        digest.update(f"{path.relative_to(folder)}:{size}\n".encode())
         with path.open("rb") as file:
             digest.update(file.read(1 << 20))
             for block in range(64):

@@ -9,27 +9,28 @@ import json
 from pathlib import Path
 from typing import Any
 
-from janus_core.configs import SIGLIP_LARGE_384, VQ_16, JanusConfig, Layout, LlamaConfig, SiglipConfig, VQConfig
+from janus_core.checkpoints.flow_json import flow_json, read_flow
+from janus_core.checkpoints.parts_json import llama_json, part, read_llama, read_tower, require, tower_json
+from janus_core.configs import (
+    SIGLIP_LARGE_384,
+    VQ_16,
+    JanusConfig,
+    JanusFlowConfig,
+    Layout,
+    ModelConfig,
+    SiglipConfig,
+    VQConfig,
+)
 from janus_core.errors import ConfigInvalid
 
-# What transformers' LlamaConfig assumes where a published language_config is silent.
-_LLAMA_DEFAULTS: dict[str, Any] = {
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "vocab_size": 32000,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
-}
 
-
-def read_config(folder: Path) -> tuple[JanusConfig, Layout, dict[str, Any]]:
+def read_config(folder: Path) -> tuple[ModelConfig, Layout, dict[str, Any]]:
     """Read a checkpoint's config.json.
 
     Returns: the sizes, the layout they were written in, and the file as it stands.
     Raises:
-        ConfigInvalid: absent, not JSON, of another model (JanusFlow included), or with a part that is not built here.
+        ConfigInvalid: absent, not JSON, of another model, or with a part that is not built here; a JanusFlow has no
+            vae/config.json.
     """
     path = folder / "config.json"
     try:
@@ -40,7 +41,7 @@ def read_config(folder: Path) -> tuple[JanusConfig, Layout, dict[str, Any]]:
         raise ConfigInvalid(f"{path} is not JSON: {error}") from error
     try:
         if "vision_gen_enc_config" in raw:
-            raise ConfigInvalid(f"{path} is a JanusFlow checkpoint; this version serves Janus and Janus-Pro only")
+            return read_flow(raw, folder), "official", raw
         if raw.get("model_type") == "multi_modality":
             return _from_official(raw), "official", raw
         if raw.get("model_type") == "janus":
@@ -50,53 +51,14 @@ def read_config(folder: Path) -> tuple[JanusConfig, Layout, dict[str, Any]]:
     raise ConfigInvalid(f"{path} has model_type {raw.get('model_type')!r}; expected 'multi_modality' or 'janus'")
 
 
-def _require(what: str, value: object, *accepted: object) -> None:
-    if value not in accepted:
-        raise ConfigInvalid(f"config.json: {what} is {value!r}; only {' or '.join(map(repr, accepted))} is built here")
-
-
-def _llama(raw: dict[str, Any]) -> LlamaConfig:
-    _require("language model type", raw.get("model_type", "llama"), "llama")
-    _require("language model activation", raw.get("hidden_act", "silu"), "silu")
-    for bias in ("attention_bias", "mlp_bias"):
-        _require(bias, raw.get(bias, False), False)
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    _require("rope scaling", rope.get("rope_type", rope.get("type", "default")), "default")
-    full = _LLAMA_DEFAULTS | raw
-    heads = full["num_attention_heads"]
-    return LlamaConfig(
-        hidden_size=full["hidden_size"],
-        intermediate_size=full["intermediate_size"],
-        num_layers=full["num_hidden_layers"],
-        num_heads=heads,
-        num_kv_heads=full.get("num_key_value_heads") or heads,
-        head_size=full.get("head_dim") or full["hidden_size"] // heads,
-        vocab_size=full["vocab_size"],
-        max_positions=full["max_position_embeddings"],
-        rope_theta=float(full.get("rope_theta") or rope.get("rope_theta") or 10000.0),
-        norm_eps=float(full["rms_norm_eps"]),
-    )
-
-
 def _from_official(raw: dict[str, Any]) -> JanusConfig:
-    vision, aligner = raw["vision_config"]["params"], raw["aligner_config"]["params"]
-    gen_vision, gen_aligner = raw["gen_vision_config"]["params"], raw["gen_aligner_config"]["params"]
+    aligner, gen_aligner = raw["aligner_config"]["params"], raw["gen_aligner_config"]["params"]
+    gen_vision = raw["gen_vision_config"]["params"]
     for section in (aligner, gen_aligner):
-        _require("projector_type", section.get("projector_type", "mlp_gelu"), "mlp_gelu")
-    for norm in ("pixel_mean", "pixel_std"):
-        _require(f"vision_config.{norm}", vision.get(norm), None)
-    layers, select = vision.get("layers", SIGLIP_LARGE_384.num_layers), vision.get("select_layer", -1)
-    width = vision.get("width", SIGLIP_LARGE_384.width)
+        require("projector_type", section.get("projector_type", "mlp_gelu"), "mlp_gelu")
     return JanusConfig(
-        llama=_llama(raw["language_config"]),
-        siglip=SiglipConfig(
-            image_size=vision["image_size"],
-            patch_size=vision.get("patch_size", SIGLIP_LARGE_384.patch_size),
-            width=width,
-            num_layers=min(layers, layers + select + 1 if select <= 0 else select),
-            num_heads=vision.get("heads", SIGLIP_LARGE_384.num_heads),
-            mlp_width=int(width * vision.get("mlp_ratio", 4)),
-        ),
+        llama=read_llama(raw["language_config"]),
+        siglip=read_tower(raw["vision_config"]["params"]),
         vq=VQConfig(
             num_codes=gen_vision["image_token_size"],
             code_size=gen_vision["n_embed"],
@@ -114,15 +76,15 @@ def _from_official(raw: dict[str, Any]) -> JanusConfig:
 def _from_hf(raw: dict[str, Any]) -> JanusConfig:
     text, vision, vq = raw["text_config"], raw.get("vision_config") or {}, raw.get("vq_config") or {}
     for section in (vision, vq):
-        _require("hidden_act", section.get("hidden_act", "gelu"), "gelu")
-    _require("vision_config.use_qk_norm", vision.get("use_qk_norm", False), False)
-    _require("vision_config.attention_bias", vision.get("attention_bias", True), True)
-    _require("vision_config.layer_norm_eps", vision.get("layer_norm_eps", 1e-6), 1e-6)
-    _require("vq_config.double_latent", vq.get("double_latent", False), False)
-    llama = _llama(text)
-    _require("vision_config.projection_dim", vision.get("projection_dim", 2048), llama.hidden_size)
-    _require("vq_config.image_token_embed_dim", vq.get("image_token_embed_dim", 2048), llama.hidden_size)
-    _require("vq_config.projection_dim", vq.get("projection_dim", 2048), llama.hidden_size)
+        require("hidden_act", section.get("hidden_act", "gelu"), "gelu")
+    require("vision_config.use_qk_norm", vision.get("use_qk_norm", False), False)
+    require("vision_config.attention_bias", vision.get("attention_bias", True), True)
+    require("vision_config.layer_norm_eps", vision.get("layer_norm_eps", 1e-6), 1e-6)
+    require("vq_config.double_latent", vq.get("double_latent", False), False)
+    llama = read_llama(text)
+    require("vision_config.projection_dim", vision.get("projection_dim", 2048), llama.hidden_size)
+    require("vq_config.image_token_embed_dim", vq.get("image_token_embed_dim", 2048), llama.hidden_size)
+    require("vq_config.projection_dim", vq.get("projection_dim", 2048), llama.hidden_size)
     width = vision.get("hidden_size", SIGLIP_LARGE_384.width)
     return JanusConfig(
         llama=llama,
@@ -148,37 +110,24 @@ def _from_hf(raw: dict[str, Any]) -> JanusConfig:
     )
 
 
-def to_official(config: JanusConfig, dtype: str) -> dict[str, Any]:
+def to_official(config: ModelConfig, dtype: str) -> dict[str, Any]:
     """config.json of the official layout; `dtype` is a name such as "bfloat16"."""
+    if isinstance(config, JanusFlowConfig):
+        return flow_json(config, dtype)
     if config.vq.channel_multipliers != VQ_16.channel_multipliers or config.vq.num_res_blocks != VQ_16.num_res_blocks:
         raise ConfigInvalid("the official layout cannot spell other VQ levels than those of VQ-16")
     hidden = config.llama.hidden_size
-
-    def part(name: str, cls: str, **params: Any) -> dict[str, Any]:
-        return {"cls": cls, "model_type": name, "params": params}
 
     def projector(name: str, input_dim: int, depth: int) -> dict[str, Any]:
         sizes = {"depth": depth, "input_dim": input_dim, "n_embed": hidden}
         return part(name, "MlpProjector", projector_type="mlp_gelu", **sizes)
 
-    siglip, vq = config.siglip, config.vq
+    vq = config.vq
     return {
         "model_type": "multi_modality",
         "torch_dtype": dtype,
-        "vision_config": part(
-            "vision",
-            "CLIPVisionTower",
-            image_size=siglip.image_size,
-            model_name=f"siglip_large_patch{siglip.patch_size}_{siglip.image_size}",
-            select_feature="same",
-            select_layer=-1,
-            width=siglip.width,
-            layers=siglip.num_layers,
-            heads=siglip.num_heads,
-            mlp_ratio=siglip.mlp_width / siglip.width,
-            patch_size=siglip.patch_size,
-        ),
-        "aligner_config": projector("aligner", siglip.width, config.aligner_depth),
+        "vision_config": tower_json("vision", config.siglip),
+        "aligner_config": projector("aligner", config.siglip.width, config.aligner_depth),
         "gen_vision_config": part(
             "gen_vision",
             "VQ-16",
@@ -195,12 +144,14 @@ def to_official(config: JanusConfig, dtype: str) -> dict[str, Any]:
             image_token_size=vq.num_codes,
             n_embed=hidden,
         ),
-        "language_config": _llama_json(config.llama),
+        "language_config": llama_json(config.llama),
     }
 
 
-def to_hf(config: JanusConfig, dtype: str, image_token_id: int) -> dict[str, Any]:
+def to_hf(config: ModelConfig, dtype: str, image_token_id: int) -> dict[str, Any]:
     """config.json of the Hugging Face layout; never tied, since the published text heads are not."""
+    if isinstance(config, JanusFlowConfig):
+        raise ConfigInvalid("transformers has no JanusFlow; write it in the official layout")
     hidden, siglip, vq = config.llama.hidden_size, config.siglip, config.vq
     if config.gen_head_width != hidden:
         raise ConfigInvalid(f"the Hugging Face layout cannot spell a gen head of width {config.gen_head_width}")
@@ -210,7 +161,7 @@ def to_hf(config: JanusConfig, dtype: str, image_token_id: int) -> dict[str, Any
         "dtype": dtype,
         "tie_word_embeddings": False,
         "image_token_id": image_token_id,
-        "text_config": _llama_json(config.llama),
+        "text_config": llama_json(config.llama),
         "vision_config": {
             "model_type": "janus_vision_model",
             "hidden_size": siglip.width,
@@ -238,21 +189,4 @@ def to_hf(config: JanusConfig, dtype: str, image_token_id: int) -> dict[str, Any
             "hidden_act": "gelu",
             "image_token_embed_dim": hidden,
         },
-    }
-
-
-def _llama_json(llama: LlamaConfig) -> dict[str, Any]:
-    return {
-        "model_type": "llama",
-        "hidden_size": llama.hidden_size,
-        "intermediate_size": llama.intermediate_size,
-        "num_hidden_layers": llama.num_layers,
-        "num_attention_heads": llama.num_heads,
-        "num_key_value_heads": llama.num_kv_heads,
-        "head_dim": llama.head_size,
-        "vocab_size": llama.vocab_size,
-        "max_position_embeddings": llama.max_positions,
-        "rope_theta": llama.rope_theta,
-        "rms_norm_eps": llama.norm_eps,
-        "tie_word_embeddings": False,
     }

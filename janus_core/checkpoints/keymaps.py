@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from janus_core.configs import JanusConfig, Layout
+from janus_core.configs import JanusFlowConfig, Layout, ModelConfig
 
 Shape = tuple[int, ...]
+Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Piece:
     num_rows: int
 
 
-_OFFICIAL: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+_OFFICIAL: Rules = (
     (r"^llama\.", "language_model.model."),
     (r"^text_head\.", "language_model.lm_head."),
     (r"^vision\.patch_embed\.", "vision_model.vision_tower.patch_embed.proj."),
@@ -41,7 +42,22 @@ _OFFICIAL: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"^vq\.", "gen_vision_model."),
 )
 
-_HF: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+_FLOW: Rules = (
+    (r"^llama\.", "language_model.model."),
+    (r"^text_head\.", "language_model.lm_head."),
+    (r"^vision\.patch_embed\.", "vision_und_enc_model.vision_tower.patch_embed.proj."),
+    (r"^vision\.", "vision_und_enc_model.vision_tower."),
+    (r"^aligner\.layers\.0\.", "vision_und_enc_aligner."),
+    (r"^image_start$", "beg_of_und_embed"),
+    (r"^gen_encoder_aligner\.", "vision_gen_enc_aligner."),
+    (r"^gen_decoder_aligner\.", "vision_gen_dec_aligner."),
+    (r"^gen_decoder_norm\.", "vision_gen_dec_aligner_norm."),
+    (r"^gen_encoder\.", "vision_gen_enc_model."),
+    (r"^gen_decoder\.", "vision_gen_dec_model."),
+    (r"^(vision_gen_\w+)\.res_blocks\.", r"\1.mid_block.res_blocks."),
+)
+
+_HF: Rules = (
     (r"^llama\.", "model.language_model."),
     (r"^text_head\.", "lm_head."),
     (r"^vision\.pos_embed$", "model.vision_model.embeddings.position_embedding.weight"),
@@ -78,32 +94,39 @@ def is_ignored(name: str) -> bool:
     return _IGNORED.search(name) is not None
 
 
-def pieces(config: JanusConfig, parameters: Mapping[str, Shape], layout: Layout) -> Iterator[Piece]:
+def pieces(config: ModelConfig, parameters: Mapping[str, Shape], layout: Layout) -> Iterator[Piece]:
     """Every published tensor that `parameters`, ours by name and shape, are made of."""
+    rules = _FLOW if isinstance(config, JanusFlowConfig) else _OFFICIAL if layout == "official" else _HF
     for target, shape in parameters.items():
         first_row = 0
         for leaf, num_rows in _parts(config, target, shape[0], layout):
-            published = _rename(leaf, layout)
-            piece_shape: Shape = (num_rows, *shape[1:])
-            if layout == "official" and target == "vision.pos_embed":
-                piece_shape = (1, *shape)
-            yield Piece(published, piece_shape, target, first_row, num_rows)
+            piece_shape = _published_shape(target, (num_rows, *shape[1:]), layout)
+            yield Piece(_rename(leaf, rules), piece_shape, target, first_row, num_rows)
             first_row += num_rows
 
 
-def unused_official(config: JanusConfig) -> dict[str, Shape]:
+def unused_official(config: ModelConfig) -> dict[str, Shape]:
     """What the official layout holds beside the pieces, and the official code never runs."""
-    width, hidden, pool = config.siglip.width, config.siglip.mlp_width, "vision_model.vision_tower.attn_pool"
+    is_flow = isinstance(config, JanusFlowConfig)
+    pool = f"vision_{'und_enc_' if is_flow else ''}model.vision_tower.attn_pool"
+    width, hidden = config.siglip.width, config.siglip.mlp_width
     linears = {"q": (width, width), "kv": (2 * width, width), "proj": (width, width)}
     linears |= {"mlp.fc1": (hidden, width), "mlp.fc2": (width, hidden)}
     shapes: dict[str, Shape] = {f"{pool}.latent": (1, 1, width)}
     for name, (rows, columns) in linears.items():
         shapes |= {f"{pool}.{name}.weight": (rows, columns), f"{pool}.{name}.bias": (rows,)}
     shapes |= {f"{pool}.norm.weight": (width,), f"{pool}.norm.bias": (width,)}
-    return shapes | {"gen_vision_model.quantize.codebook_used": (65536,)}
+    return shapes if is_flow else shapes | {"gen_vision_model.quantize.codebook_used": (65536,)}
 
 
-def _parts(config: JanusConfig, target: str, num_rows: int, layout: Layout) -> list[tuple[str, int]]:
+def _published_shape(target: str, shape: Shape, layout: Layout) -> Shape:
+    """The official layout has axes of size 1 in front of the tower's positions and the response norms."""
+    if layout == "official" and target == "vision.pos_embed":
+        return (1, *shape)
+    return (1, 1, 1, *shape) if ".channelwise_norm." in target else shape
+
+
+def _parts(config: ModelConfig, target: str, num_rows: int, layout: Layout) -> list[tuple[str, int]]:
     """The names, still in our spelling, and row counts of what is stacked in a parameter."""
     llama = config.llama
     if ".qkv_proj." in target:
@@ -116,8 +139,8 @@ def _parts(config: JanusConfig, target: str, num_rows: int, layout: Layout) -> l
     return [(target, num_rows)]
 
 
-def _rename(name: str, layout: Layout) -> str:
-    """Apply the layout's rules in order, each once."""
-    for pattern, replacement in _OFFICIAL if layout == "official" else _HF:
+def _rename(name: str, rules: Rules) -> str:
+    """Apply the rules in order, each once."""
+    for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name

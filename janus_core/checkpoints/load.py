@@ -7,26 +7,36 @@ peak is the model and one tensor.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, overload
 
 import torch
 
 from janus_core.checkpoints.config_json import read_config
 from janus_core.checkpoints.keymaps import Piece, is_ignored, pieces
 from janus_core.checkpoints.weights import find_weight_files, list_tensors, read_tensors
-from janus_core.configs import JanusConfig, Layout
+from janus_core.configs import JanusConfig, JanusFlowConfig, Layout, ModelConfig
 from janus_core.errors import KeysMismatch
 from janus_core.models.janus import Janus
+from janus_core.models.janusflow import JanusFlow
+
+Model: TypeAlias = Janus | JanusFlow
 
 
-def build_empty(config: JanusConfig) -> Janus:
+@overload
+def build_empty(config: JanusConfig) -> Janus: ...
+@overload
+def build_empty(config: JanusFlowConfig) -> JanusFlow: ...
+@overload
+def build_empty(config: ModelConfig) -> Model: ...
+def build_empty(config: ModelConfig) -> Model:
     """A model with shapes and no memory."""
     with torch.device("meta"):
-        return Janus(config).eval().requires_grad_(False)
+        model = JanusFlow(config) if isinstance(config, JanusFlowConfig) else Janus(config)
+        return model.eval().requires_grad_(False)
 
 
-def load_model(folder: Path, device: torch.device, dtype: torch.dtype | None) -> Janus:
-    """Load either layout, from safetensors or .bin, single or sharded.
+def load_model(folder: Path, device: torch.device, dtype: torch.dtype | None) -> Model:
+    """Load either layout, from safetensors or .bin, single or sharded. JanusFlow's VAE is loaded apart: models/vae.py.
 
     Args:
         dtype: None keeps that of the checkpoint's text head if it is float32 or bfloat16, and is float32 otherwise.
@@ -62,7 +72,7 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype | None) ->
     return model
 
 
-def _wanted_pieces(model: Janus, layout: Layout) -> dict[str, list[Piece]]:
+def _wanted_pieces(model: Model, layout: Layout) -> dict[str, list[Piece]]:
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     return {piece.name: [piece] for piece in pieces(model.config, shapes, layout)}
 

@@ -1,6 +1,6 @@
 """Checkpoints of random weights, whole and loadable, of any size: for tests, demos and measurements.
 
-    python -m janus_core.checkpoints.random FOLDER [--shape tiny|janus-pro-1b] [--layout hf|official]
+    python -m janus_core.checkpoints.random FOLDER [--shape SHAPE] [--layout hf|official]
         [--dtype bfloat16|float32] [--weights safetensors|bin] [--plain] [--seed 0]
 
 The same seed gives the same parameters in either layout and file format. What such a model says means nothing.
@@ -12,6 +12,8 @@ import argparse
 import hashlib
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,28 @@ import torch
 from torch import Tensor
 
 from janus_core.checkpoints.load import build_empty
-from janus_core.checkpoints.save import MAX_SHARD_BYTES, write_description, write_parameters
+from janus_core.checkpoints.save import MAX_SHARD_BYTES, default_layout, write_description, write_parameters
 from janus_core.checkpoints.weights import WeightFormat
-from janus_core.configs import JANUS_PRO_1B, JanusConfig, Layout, LlamaConfig, SiglipConfig, VQConfig
+from janus_core.configs import (
+    JANUS_PRO_1B,
+    JANUSFLOW_1_3B,
+    JanusConfig,
+    JanusFlowConfig,
+    Layout,
+    LlamaConfig,
+    ModelConfig,
+    SiglipConfig,
+    UViTConfig,
+    VaeConfig,
+    VQConfig,
+)
+from janus_core.models.vae import build_vae
 from janus_core.processing import chat
 from janus_core.processing.images import ImageSettings
+from janus_core.registry import VAE_FOLDER
 
 _SPECIAL_TOKENS = (chat.BOS, chat.EOS, chat.PAD, chat.IMAGE_START, chat.IMAGE_END, chat.IMAGE)
+_EMBEDDINGS = ("embed_tokens.weight", "gen_embed.weight", "codebook", "image_start", "patch_embed.weight", "pos_embed")
 _ROLE_TOKENS = (chat.BRACKETED.user, chat.BRACKETED.assistant)
 
 
@@ -59,31 +76,71 @@ def tiny_config() -> JanusConfig:
     )
 
 
-SHAPES = {"tiny": tiny_config(), "janus-pro-1b": JANUS_PRO_1B}
+def tiny_flow_config() -> JanusFlowConfig:
+    """64 x 64 px by a VAE of factor 4, 16 x 16 latents as 8 x 8 tokens, width 128."""
+    tiny = tiny_config()
+    return JanusFlowConfig(
+        llama=tiny.llama,
+        siglip=replace(tiny.siglip, image_size=64),
+        uvit=UViTConfig(
+            latent_channels=4,
+            width=48,
+            read_width=48,
+            kernel_size=2,
+            stride=2,
+            padding=0,
+            num_encoder_blocks=2,
+            num_decoder_blocks=2,
+            num_doublings=1,
+            encoder_eps=1e-6,
+            decoder_eps=1e-6,
+        ),
+        vae=VaeConfig(
+            latent_channels=4,
+            block_channels=(16, 32, 32),
+            layers_per_block=1,
+            num_norm_groups=8,
+            scaling_factor=0.5,
+        ),
+    )
+
+
+SHAPES: dict[str, ModelConfig] = {
+    "tiny": tiny_config(),
+    "tiny-flow": tiny_flow_config(),
+    "janus-pro-1b": JANUS_PRO_1B,
+    "janusflow-1.3b": JANUSFLOW_1_3B,
+}
 
 
 def write_random_checkpoint(
     folder: str | Path,
-    config: JanusConfig | None = None,
+    config: ModelConfig | None = None,
     *,
-    layout: Layout = "hf",
+    layout: Layout | None = None,
     dtype: torch.dtype | str = torch.bfloat16,
     seed: int = 0,
     weights: WeightFormat = "safetensors",
     max_shard_bytes: int = MAX_SHARD_BYTES,
-    bracketed: bool = True,
+    bracketed: bool | None = None,
 ) -> Path:
     """Write config, tokenizer, image settings and weights; the largest tensor is all that is held in memory (a shard
     for .bin).
 
     Args:
         config: None is `tiny_config()`.
-        bracketed: whether the tokenizer knows <|User|>, as Janus-Pro's does.
+        layout: None is `default_layout`.
+        bracketed: whether the tokenizer knows <|User|>, as Janus-Pro's does; None: all but JanusFlow's do.
     """
     folder, config = Path(folder), config or tiny_config()
+    layout, is_flow = layout or default_layout(config), isinstance(config, JanusFlowConfig)
     stored = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     folder.mkdir(parents=True, exist_ok=True)
-    _write_tokenizer(folder, config.llama.vocab_size, bracketed)
+    if isinstance(config, JanusFlowConfig):
+        _write_vae(folder / VAE_FOLDER, config, stored, seed)
+    roles = _ROLE_TOKENS if (not is_flow if bracketed is None else bracketed) else ()
+    drawn = (chat.IMAGE_DRAWN,) if is_flow else ()
+    _write_tokenizer(folder, config.llama.vocab_size, (*_SPECIAL_TOKENS, *drawn, *roles))
     half = (0.5, 0.5, 0.5)
     images = ImageSettings(config.siglip.image_size, 14, half, half, 1 / 255, True)
     write_description(folder, config, images, layout, stored)
@@ -102,14 +159,20 @@ def _random_parameter(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
     values = torch.empty(shape).normal_(generator=generator)
     if len(shape) > 1:
-        embedding = "embed" in name or name == "vq.codebook"
-        return values if embedding else values.mul_(1 / math.sqrt(math.prod(shape[1:])))
+        return values if name.endswith(_EMBEDDINGS) else values.mul_(1 / math.sqrt(math.prod(shape[1:])))
     return values.mul_(0.1).add_(1) if name.endswith("weight") else values.mul_(0.1)
 
 
-def _write_tokenizer(folder: Path, vocab_size: int, bracketed: bool) -> None:
+@torch.no_grad()
+def _write_vae(folder: Path, config: JanusFlowConfig, dtype: torch.dtype, seed: int) -> None:
+    vae = build_vae(config.vae, sample_size=config.siglip.image_size)
+    for name, parameter in vae.named_parameters():
+        parameter.copy_(_random_parameter(f"vae.{name}", tuple(parameter.shape), seed))
+    vae.to(dtype).save(folder)
+
+
+def _write_tokenizer(folder: Path, vocab_size: int, specials: Sequence[str]) -> None:
     """A byte-level tokenizer without merges: 256 bytes, then the special tokens."""
-    specials = (*_SPECIAL_TOKENS, *(_ROLE_TOKENS if bracketed else ()))
     if vocab_size < 256 + len(specials):
         raise ValueError(f"a vocabulary of {vocab_size} has no room for 256 bytes and {len(specials)} special tokens")
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
@@ -171,10 +234,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m janus_core.checkpoints.random", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="tiny")
-    parser.add_argument("--layout", choices=("hf", "official"), default="hf")
+    parser.add_argument("--layout", choices=("hf", "official"), help="JanusFlow has the official one alone")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--weights", choices=("safetensors", "bin"), default="safetensors")
-    parser.add_argument("--plain", action="store_true", help="a tokenizer without <|User|>, as Janus-1.3B's")
+    parser.add_argument(
+        "--plain", action="store_true", help="a tokenizer without <|User|>, as Janus-1.3B's and JanusFlow's"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     write_random_checkpoint(
@@ -184,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
         dtype=options.dtype,
         seed=options.seed,
         weights=options.weights,
-        bracketed=not options.plain,
+        bracketed=False if options.plain else None,
     )
 
 

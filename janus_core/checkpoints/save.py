@@ -1,4 +1,4 @@
-"""A model to a checkpoint folder, in either layout, one tensor at a time.
+"""A model to a checkpoint folder, in either layout, one tensor at a time; beside a JanusFlow its VAE.
 
 The Hugging Face layout is what transformers' JanusForConditionalGeneration.from_pretrained reads. Its config says
 `tie_word_embeddings: false`: transformers assumes true, and would let the embedding stand for the text head.
@@ -18,12 +18,14 @@ from torch import Tensor
 
 from janus_core.checkpoints.config_json import to_hf, to_official
 from janus_core.checkpoints.keymaps import Piece, pieces, unused_official
+from janus_core.checkpoints.load import Model
 from janus_core.checkpoints.weights import Source, WeightFormat, write_weights
-from janus_core.configs import JanusConfig, Layout
-from janus_core.models.janus import Janus
+from janus_core.configs import JanusFlowConfig, Layout, ModelConfig
+from janus_core.models.vae import Vae
 from janus_core.processing import chat
 from janus_core.processing.images import ImageSettings, read_image_settings
 from janus_core.processing.tokenizer import Tokenizer
+from janus_core.registry import VAE_FOLDER
 
 MAX_SHARD_BYTES = 5_000_000_000
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -40,11 +42,12 @@ _HF_TOKENIZER = {
 
 
 def save_checkpoint(
-    model: Janus,
+    model: Model,
     folder: Path,
     *,
     processing_from: Path,
-    layout: Layout = "hf",
+    vae: Vae | None = None,
+    layout: Layout | None = None,
     weights: WeightFormat = "safetensors",
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
@@ -52,12 +55,19 @@ def save_checkpoint(
 
     Args:
         processing_from: the checkpoint folder whose tokenizer and image settings go with the weights.
+        vae: of a JanusFlow; None copies that of `processing_from`.
+        layout: None is `default_layout`.
         max_shard_bytes: a larger checkpoint is written as several files with an index.
     """
+    layout = layout or default_layout(model.config)
     folder.mkdir(parents=True, exist_ok=True)
     for name in _TOKENIZER_FILES:
         if (processing_from / name).is_file() and processing_from.resolve() != folder.resolve():
             shutil.copyfile(processing_from / name, folder / name)
+    if vae is not None:
+        vae.save(folder / VAE_FOLDER)
+    elif isinstance(model.config, JanusFlowConfig) and processing_from.resolve() != folder.resolve():
+        shutil.copytree(processing_from / VAE_FOLDER, folder / VAE_FOLDER, dirs_exist_ok=True)
     parameters = dict(model.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     write_description(folder, model.config, read_image_settings(processing_from), layout, model.dtype)
@@ -66,8 +76,13 @@ def save_checkpoint(
     )
 
 
+def default_layout(config: ModelConfig) -> Layout:
+    """The Hugging Face layout; of JanusFlow the official one, since transformers has no JanusFlow."""
+    return "official" if isinstance(config, JanusFlowConfig) else "hf"
+
+
 def write_description(
-    folder: Path, config: JanusConfig, images: ImageSettings, layout: Layout, dtype: torch.dtype
+    folder: Path, config: ModelConfig, images: ImageSettings, layout: Layout, dtype: torch.dtype
 ) -> None:
     """Write config.json and the processor's files; `folder` already holds the tokenizer."""
     tokenizer = Tokenizer.from_folder(folder)
@@ -109,7 +124,7 @@ def write_description(
 
 def write_parameters(
     folder: Path,
-    config: JanusConfig,
+    config: ModelConfig,
     shapes: Mapping[str, tuple[int, ...]],
     get: Callable[[str], Tensor],
     layout: Layout,

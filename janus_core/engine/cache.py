@@ -19,13 +19,16 @@ class Step:
     """Where new tokens stand and what they may see; made in engine/batcher.py only.
 
     positions: int64 [B, T], of each new token in its own row.
-    mask: None: causal among the new tokens alone (a prefill). Else bool [B, 1, 1, S], true where a row may look.
+    mask: None: causal among the new tokens alone (a prefill). Else bool [B, 1, T, S], true where a token may look.
     first_row: the cache row of the batch's first row; the others follow it.
+    is_kept: whether the cache keeps the new tokens. Of those that it does not keep S counts the cached positions first,
+        and then the new tokens themselves.
     """
 
     positions: Tensor
     mask: Tensor | None
     first_row: int
+    is_kept: bool = True
 
 
 class KVCache:
@@ -40,7 +43,11 @@ class KVCache:
         self._row_index = torch.arange(num_rows, device=device)
 
     def write(self, layer: int, k_BKTE: Tensor, v_BKTE: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """Store the new tokens; give back what attention is to see: on a prefill them alone, else the whole rows."""
+        """Store the new tokens if they are kept; give back what attention is to see.
+
+        That is on a prefill the new tokens alone, on a step the whole rows, and of tokens that are not kept the rows
+        with them behind.
+        """
         num_rows, _, num_tokens, _ = k_BKTE.shape
         rows = slice(step.first_row, step.first_row + num_rows)
         keys, values = self.k_LRKSE[layer, rows], self.v_LRKSE[layer, rows]
@@ -48,6 +55,9 @@ class KVCache:
             keys[:, :, :num_tokens] = k_BKTE
             values[:, :, :num_tokens] = v_BKTE
             return k_BKTE, v_BKTE
+        if not step.is_kept:
+            seen = step.mask.shape[-1] - num_tokens
+            return torch.cat((keys[:, :, :seen], k_BKTE), dim=2), torch.cat((values[:, :, :seen], v_BKTE), dim=2)
         index = self._row_index[:num_rows], slice(None), step.positions[:, 0]
         keys[index] = k_BKTE[:, :, 0].to(keys.dtype)
         values[index] = v_BKTE[:, :, 0].to(values.dtype)

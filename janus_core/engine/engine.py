@@ -18,6 +18,7 @@ from janus_core.engine.requests import Caption, CaptionRequest, GeneratedImage, 
 from janus_core.engine.sampling import Sampling
 from janus_core.errors import ConfigInvalid, DeviceUnavailable, TokenizerInvalid
 from janus_core.models.janus import Janus
+from janus_core.models.janusflow import JanusFlow
 from janus_core.processing import chat
 from janus_core.processing.images import ImageSettings, fit, prepare, read_image_settings, to_images
 from janus_core.processing.tokenizer import Tokenizer
@@ -72,6 +73,8 @@ def load_engine(
         bracketed = tokenizer.knows(chat.BRACKETED.user)
         roles = published.roles if published else "bracketed" if bracketed else "plain"
     model = load_model(folder, chosen, _choose_dtype(dtype, chosen))
+    if isinstance(model, JanusFlow):
+        raise ConfigInvalid(f"{folder} is a JanusFlow checkpoint; this version serves Janus and Janus-Pro only")
     _check_fit(folder, model, tokenizer, images)
     info = EngineInfo(
         name=name or (published.name if published else folder.resolve().name),

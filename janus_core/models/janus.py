@@ -6,17 +6,17 @@ Source: deepseek-ai/Janus@1daa72f janus/models/modeling_vlm.py.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from janus_core.configs import JanusConfig
 from janus_core.models.llama import Llama
 from janus_core.models.projectors import Projector
+from janus_core.models.reader import Reader
 from janus_core.models.siglip import Siglip
 from janus_core.models.vq import VQModel
 
 
-class Janus(nn.Module):
+class Janus(Reader):
     def __init__(self, config: JanusConfig) -> None:
         super().__init__()
         self.config = config
@@ -30,36 +30,10 @@ class Janus(nn.Module):
         self.llama = Llama(config.llama, config.max_positions)
         self.text_head = nn.Linear(hidden, config.llama.vocab_size, bias=False)
 
-    @property
-    def device(self) -> torch.device:
-        return self.text_head.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.text_head.weight.dtype
-
-    def embed_images(self, pixels_BCHW: Tensor) -> Tensor:
-        """Image features [B, patches, D] for the placeholders of the prompt."""
-        out: Tensor = self.aligner(self.vision(pixels_BCHW))
-        return out
-
-    def embed_prompt(self, ids_BT: Tensor, image_id: int, features: Tensor | None) -> Tensor:
-        """Text embeddings [B, T, D] with `features` [images, patches, D] at the placeholders, in row-major order."""
-        placeholders_BT = ids_BT == image_id
-        embeddings: Tensor = self.llama.embed_tokens(ids_BT.masked_fill(placeholders_BT, 0))
-        if features is not None:
-            return embeddings.masked_scatter(placeholders_BT[..., None], features.to(embeddings.dtype))
-        return embeddings
-
     def embed_codes(self, codes: Tensor) -> Tensor:
         """Image codes as the language model's input, [..., D]. Their embedding is not brought to unit length."""
         out: Tensor = self.gen_aligner(self.gen_embed(codes))
         return out
-
-    def text_logits(self, hidden_RD: Tensor) -> Tensor:
-        """float32 [R, V]. Takes rows only: a head over a strided [B, 1, D] slice copies the whole head."""
-        out: Tensor = self.text_head(hidden_RD)
-        return out.float()
 
     def image_logits(self, hidden_RD: Tensor) -> Tensor:
         """float32 [R, C]."""

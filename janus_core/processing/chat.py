@@ -15,6 +15,7 @@ PAD = "<｜▁pad▁｜>"
 IMAGE_START = "<begin_of_image>"
 IMAGE_END = "<end_of_image>"
 IMAGE = "<image_placeholder>"
+IMAGE_DRAWN = "<｜begin▁of▁generation｜>"  # JanusFlow's; the model never sees it
 
 SYSTEM_PROMPT = (
     "You are a helpful language and vision assistant. "
@@ -31,7 +32,7 @@ class Roles:
     assistant: str
 
 
-PLAIN = Roles(user="User", assistant="Assistant")  # Janus-1.3B
+PLAIN = Roles(user="User", assistant="Assistant")  # Janus-1.3B, JanusFlow
 BRACKETED = Roles(user="<|User|>", assistant="<|Assistant|>")  # Janus-Pro
 ROLES = {"plain": PLAIN, "bracketed": BRACKETED}
 

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from janus_core import load_engine
 from janus_core.checkpoints.config_json import read_config
 from janus_core.checkpoints.keymaps import pieces, unused_official
-from janus_core.checkpoints.load import build_empty, load_model
+from janus_core.checkpoints.load import Model, build_empty, load_model
 from janus_core.checkpoints.random import tiny_config, write_random_checkpoint
 from janus_core.checkpoints.save import save_checkpoint
-from janus_core.configs import JANUS_PRO_1B, Layout
+from janus_core.configs import JANUS_PRO_1B, JANUSFLOW_1_3B, Layout, ModelConfig
 from janus_core.errors import (
     CheckpointError,
     ConfigInvalid,
@@ -88,13 +88,20 @@ def load_model_keys(folder: Path, weights: str) -> set[str]:
     return set(load_file(folder / "model.safetensors"))
 
 
-@pytest.mark.parametrize(("layout", "name"), [("hf", "hf_1b"), ("official", "original_1b")])
-def test_names_and_shapes_of_janus_pro_1b(layout: Layout, name: str) -> None:
-    model = build_empty(JANUS_PRO_1B)
+@pytest.mark.parametrize(
+    ("config", "layout", "name"),
+    [
+        (JANUS_PRO_1B, "hf", "hf_1b"),
+        (JANUS_PRO_1B, "official", "original_1b"),
+        (JANUSFLOW_1_3B, "official", "original_flow"),
+    ],
+)
+def test_names_and_shapes_of_published_models(config: ModelConfig, layout: Layout, name: str) -> None:
+    model: Model = build_empty(config)
     shapes = {key: tuple(parameter.shape) for key, parameter in model.named_parameters()}
-    ours = {piece.name: piece.shape for piece in pieces(JANUS_PRO_1B, shapes, layout)}
+    ours = {piece.name: piece.shape for piece in pieces(config, shapes, layout)}
     if layout == "official":
-        ours |= unused_official(JANUS_PRO_1B)
+        ours |= unused_official(config)
     assert ours == published_keys(name)
 
 
