@@ -1,0 +1,89 @@
+"""A picture of a scene: every object turned, shaded and placed anew each time, then noise over all."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from janus_core.evaluation.layout import arrange
+from janus_core.evaluation.scene import RELATIONS, Scene
+from janus_core.evaluation.shapes import DIAMETERS, FILLS, HOLE, OUTLINE_SHADE, PAPERS, POLYGONS, Colour, Point
+
+SIZE_JITTER = 0.04
+"""Diameters vary by this share; the next size is more than a third away."""
+
+MAX_NOISE = 6.0
+"""Strongest noise, as the standard deviation of a channel in levels of 255."""
+
+_FILL_JITTER, _PAPER_JITTER = 8, 4
+_FINE = 4
+"""Pixels are drawn this many times finer along each side."""
+
+
+def render(scene: Scene, rng: random.Random, side: int = 64) -> Image.Image:
+    """An RGB picture of `side` x `side` px; the same from an `rng` in the same state.
+
+    Two single objects whose relation is not said get one that is clear.
+    """
+    picture = Image.new("RGB", (side, side), _near(PAPERS[scene.background], _PAPER_JITTER, rng))
+    groups = [group for group in scene.groups for _ in range(group.count)]
+    radii = [DIAMETERS[group.size] / 2 * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER) for group in groups]
+    relation = scene.relation or (rng.choice(RELATIONS) if scene.kind == "relation" else None)
+    for group, radius, (x, y) in zip(groups, radii, arrange(radii, relation, rng), strict=True):
+        fill = _near(FILLS[group.colour], _FILL_JITTER, rng)
+        _draw(picture, group.shape, fill, (x * side, y * side), radius * side, rng)
+    return _with_noise(picture, rng.uniform(0, MAX_NOISE), rng)
+
+
+def _near(colour: Colour, jitter: int, rng: random.Random) -> Colour:
+    red, green, blue = (min(255, max(0, level + rng.randint(-jitter, jitter))) for level in colour)
+    return red, green, blue
+
+
+def _draw(picture: Image.Image, shape: str, fill: Colour, centre: Point, radius: float, rng: random.Random) -> None:
+    """Paste an object, turned by any angle; every other one has a darker outline."""
+    turn, outlined = rng.uniform(0, 2 * math.pi), rng.random() < 0.5
+    left, top = (math.floor(place - radius) - 1 for place in centre)
+    edge = math.ceil(2 * radius) + 3
+    middle = (centre[0] - left) * _FINE, (centre[1] - top) * _FINE
+    width = max(1, round(0.14 * radius * _FINE)) if outlined else 0
+    body, line = _masks(shape, edge * _FINE, middle, radius * _FINE, turn, width)
+    box = (left, top, left + edge, top + edge)
+    picture.paste(fill, box, body.reduce(_FINE))
+    if line is not None:
+        red, green, blue = (round(level * OUTLINE_SHADE) for level in fill)
+        picture.paste((red, green, blue), box, line.reduce(_FINE))
+
+
+def _masks(
+    shape: str, edge: int, middle: Point, radius: float, turn: float, width: int
+) -> tuple[Image.Image, Image.Image | None]:
+    """What the object covers, and what its outline does; a ring's outline is the outer one alone."""
+    body = Image.new("L", (edge, edge))
+    line = Image.new("L", (edge, edge)) if width else None
+    x, y = middle
+    if shape in POLYGONS:
+        c, s = radius * math.cos(turn), radius * math.sin(turn)
+        corners = [(x + c * px - s * py, y + s * px + c * py) for px, py in POLYGONS[shape]]
+        ImageDraw.Draw(body).polygon(corners, fill=255)
+        if line:
+            ImageDraw.Draw(line).polygon(corners, outline=255, width=width)
+        return body, line
+    disc = (x - radius, y - radius, x + radius, y + radius)
+    ImageDraw.Draw(body).ellipse(disc, fill=255)
+    if line:
+        ImageDraw.Draw(line).ellipse(disc, outline=255, width=width)
+    if shape == "ring":
+        hole = HOLE * radius
+        ImageDraw.Draw(body).ellipse((x - hole, y - hole, x + hole, y + hole), fill=0)
+    return body, line
+
+
+def _with_noise(picture: Image.Image, strength: float, rng: random.Random) -> Image.Image:
+    dice = np.random.Generator(np.random.SFC64(rng.getrandbits(64)))
+    pixels = np.asarray(picture, dtype=np.float32)
+    noisy = pixels + np.float32(strength) * dice.standard_normal(pixels.shape, dtype=np.float32)
+    return Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
