@@ -85,7 +85,6 @@ def write_description(
     folder: Path, config: ModelConfig, images: ImageSettings, layout: Layout, dtype: torch.dtype
 ) -> None:
     """Write config.json and the processor's files; `folder` already holds the tokenizer."""
-    tokenizer = Tokenizer.from_folder(folder)
     dtype_name = str(dtype).removeprefix("torch.")
     pixels: dict[str, Any] = {
         "min_size": images.min_size,
@@ -101,6 +100,7 @@ def write_description(
         processor |= {"mask_prompt": True, "num_image_tokens": config.siglip.num_patches, "sft_format": "deepseek"}
         _write_json(folder / "processor_config.json", {**processor, "processor_class": "VLChatProcessor"})
         return
+    tokenizer = Tokenizer.from_folder(folder)
     _write_json(folder / "config.json", to_hf(config, dtype_name, tokenizer.image_id))
     size = {"height": images.image_size, "width": images.image_size}
     kind = {"image_processor_type": "JanusImageProcessor", "processor_class": "JanusProcessor"}

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from janus_core.engine.batcher import lay_out, next_step, take
 from janus_core.engine.cache import KVCache, fill_holes
+from janus_core.engine.prompts import MAX_PREFILL_TOKENS
 from janus_core.engine.sampling import Picker, Sampling, draw_stream
-from janus_core.models.janus import Janus
-
-MAX_PREFILL_TOKENS = 16384
+from janus_core.models.reader import Reader
 
 
 @dataclass(eq=False)
@@ -58,7 +57,7 @@ class Captioner:
 
     def __init__(
         self,
-        model: Janus,
+        model: Reader,
         *,
         image_id: int,
         eos_id: int,
@@ -77,7 +76,7 @@ class Captioner:
         num_rows = min(self._num_rows, len(rows))
         capacity = max(row.num_positions for row in rows)
         self._active = []
-        cache = KVCache(self._model.config.llama, num_rows, capacity, self._model.dtype, self._model.device)
+        cache = KVCache(self._model.llama.config, num_rows, capacity, self._model.dtype, self._model.device)
         while waiting or self._active:
             self._leave(cache, [row for row in self._active if self._is_cancelled(row.index)])
             if waiting and len(self._active) < num_rows:

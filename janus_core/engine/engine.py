@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,24 +10,26 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
-from janus_core.checkpoints.load import load_model
+from janus_core.checkpoints.config_json import read_config
+from janus_core.checkpoints.load import Model, load_model
+from janus_core.configs import JanusFlowConfig
 from janus_core.engine.cache import bytes_per_token
 from janus_core.engine.caption import Captioner, CaptionRow
-from janus_core.engine.generate_tokens import ImageDrawer, ImageRow
+from janus_core.engine.generate_flow import FlowRow
+from janus_core.engine.generate_tokens import ImageRow
+from janus_core.engine.painters import FlowPainter, IsCancelled, Painter, TokenPainter
 from janus_core.engine.requests import Caption, CaptionRequest, GeneratedImage, GenerateRequest, Rejected, find_fault
 from janus_core.engine.sampling import Sampling
 from janus_core.errors import ConfigInvalid, DeviceUnavailable, TokenizerInvalid
 from janus_core.models.janus import Janus
-from janus_core.models.janusflow import JanusFlow
+from janus_core.models.vae import load_vae
 from janus_core.processing import chat
-from janus_core.processing.images import ImageSettings, fit, prepare, read_image_settings, to_images
+from janus_core.processing.images import ImageSettings, fit, prepare, read_image_settings
 from janus_core.processing.tokenizer import Tokenizer
-from janus_core.registry import find_published, resolve, revision_of
+from janus_core.registry import VAE_FOLDER, find_published, resolve, revision_of
 
 DECODE_IMAGES = 4
-"""Images per VQ decode: one full-resolution activation is 36 MiB an image in bf16, and several are alive."""
-
-IsCancelled = Callable[[int], bool]
+"""Images per VQ or VAE decode: a full-resolution activation is 36 or 72 MiB an image in bf16, and several are alive."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def load_engine(
         device: "auto" is the first of cuda, mps and cpu that is there.
         dtype: "float32" or "bfloat16"; "auto" is bfloat16 on an accelerator and the checkpoint's own on the CPU.
         roles: how prompts name the speakers; "auto" asks the registry, then whether the tokenizer knows <|User|>.
+            JanusFlow's are plain whatever is asked for.
         name: for `info`; the registered or the folder's name unless given.
         max_rows: most rows in one forward pass (a guided image is two); 16 on the CPU and 64 elsewhere unless given.
     Raises:
@@ -67,18 +70,19 @@ def load_engine(
     folder = resolve(name_or_path)
     chosen = _choose_device(device)
     published = find_published(str(name_or_path), folder)
-    tokenizer = Tokenizer.from_folder(folder)
+    is_flow = isinstance(read_config(folder)[0], JanusFlowConfig)
+    tokenizer = Tokenizer.from_folder(folder, adds=chat.FLOW_MARKS if is_flow else chat.MARKS)
     images = read_image_settings(folder)
-    if roles == "auto":
+    if is_flow:
+        roles = "plain"
+    elif roles == "auto":
         bracketed = tokenizer.knows(chat.BRACKETED.user)
         roles = published.roles if published else "bracketed" if bracketed else "plain"
     model = load_model(folder, chosen, _choose_dtype(dtype, chosen))
-    if isinstance(model, JanusFlow):
-        raise ConfigInvalid(f"{folder} is a JanusFlow checkpoint; this version serves Janus and Janus-Pro only")
     _check_fit(folder, model, tokenizer, images)
     info = EngineInfo(
         name=name or (published.name if published else folder.resolve().name),
-        family=published.family if published else "janus-pro" if roles == "bracketed" else "janus",
+        family=published.family if published else _guess_family(is_flow, roles),
         revision=revision_of(folder),
         device=str(chosen),
         dtype=str(model.dtype).removeprefix("torch."),
@@ -87,7 +91,17 @@ def load_engine(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
     rows = max_rows or (16 if chosen.type == "cpu" else 64)
-    return Engine(model, tokenizer, images, chat.ROLES[roles], info, rows)
+    return Engine(model, _choose_painter(folder, model, tokenizer), tokenizer, images, chat.ROLES[roles], info, rows)
+
+
+def _guess_family(is_flow: bool, roles: str) -> str:
+    return "janusflow" if is_flow else "janus-pro" if roles == "bracketed" else "janus"
+
+
+def _choose_painter(folder: Path, model: Model, tokenizer: Tokenizer) -> Painter[Any]:
+    if isinstance(model, Janus):
+        return TokenPainter(model, tokenizer.pad_id)
+    return FlowPainter(model, load_vae(folder / VAE_FOLDER, model.device, model.dtype), tokenizer.pad_id)
 
 
 def _choose_device(device: str) -> torch.device:
@@ -108,7 +122,7 @@ def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
     return torch.float32 if dtype == "float32" else torch.bfloat16
 
 
-def _check_fit(folder: Path, model: Janus, tokenizer: Tokenizer, images: ImageSettings) -> None:
+def _check_fit(folder: Path, model: Model, tokenizer: Tokenizer, images: ImageSettings) -> None:
     """Ids and sizes that disagree would otherwise fail in the middle of a batch, on CUDA beyond repair."""
     llama, siglip = model.config.llama, model.config.siglip
     if tokenizer.largest_text_id >= llama.vocab_size:
@@ -126,7 +140,8 @@ class Engine:
 
     def __init__(
         self,
-        model: Janus,
+        model: Model,
+        painter: Painter[Any],
         tokenizer: Tokenizer,
         images: ImageSettings,
         roles: chat.Roles,
@@ -134,7 +149,7 @@ class Engine:
         max_rows: int,
     ) -> None:
         self.model, self.tokenizer, self.images, self.roles, self.info = model, tokenizer, images, roles, info
-        self._max_rows = max_rows
+        self.painter, self._max_rows = painter, max_rows
 
     def caption(
         self, requests: Sequence[CaptionRequest], *, is_cancelled: IsCancelled | None = None
@@ -151,9 +166,9 @@ class Engine:
     ) -> list[GeneratedImage | Rejected]:
         """Draw every request, in order. `is_cancelled(i)` is asked for request i between steps."""
         prepared = [self.prepare_image(index, request) for index, request in enumerate(requests)]
-        rows = [row for row in prepared if isinstance(row, ImageRow)]
+        rows = [row for row in prepared if not isinstance(row, Rejected)]
         self._run_images(rows, is_cancelled or _never)
-        pictures = self._decode([row for row in rows if row.codes is not None])
+        pictures = self._decode([row for row in rows if row.is_drawn])
         return [row if isinstance(row, Rejected) else pictures.get(row.index, _CANCELLED) for row in prepared]
 
     def fit_image(self, image: Image.Image) -> Image.Image:
@@ -187,7 +202,7 @@ class Engine:
             return Rejected("image_unreadable", f"The image cannot be decoded ({error}). Save it anew and try again.")
         return CaptionRow(index, ids, torch.stack(pixels), min(request.max_new_tokens, room), _sampling(request))
 
-    def prepare_image(self, index: int, request: GenerateRequest) -> ImageRow | Rejected:
+    def prepare_image(self, index: int, request: GenerateRequest) -> ImageRow | FlowRow | Rejected:
         """Check a request and tokenise its prompt; needs no device."""
         fault = find_fault(request)
         if fault is not None:
@@ -195,10 +210,11 @@ class Engine:
         if chat.IMAGE in request.prompt:
             return Rejected("prompt_has_image_mark", f"Images are drawn from words alone. Take {chat.IMAGE} out.")
         ids = self.tokenizer.encode(chat.image_prompt(request.prompt, self.roles))
-        longest = self.info.max_positions - self.model.config.num_codes_per_image + 1
+        longest = self.info.max_positions - self.painter.num_positions + 1
         if len(ids) > longest:
             return self._too_long(len(ids), longest)
-        return ImageRow(index, ids, float(request.guidance), _sampling(request))
+        row: ImageRow | FlowRow | Rejected = self.painter.prepare(index, ids, request)
+        return row
 
     @staticmethod
     def _too_long(num_tokens: int, longest: int) -> Rejected:
@@ -225,14 +241,13 @@ class Engine:
                     if row.finish_reason is None:
                         row.tokens.clear()
 
-    def _run_images(self, rows: Sequence[ImageRow], is_cancelled: IsCancelled) -> None:
-        drawer = ImageDrawer(self.model, pad_id=self.tokenizer.pad_id, is_cancelled=is_cancelled)
+    def _run_images(self, rows: Sequence[ImageRow | FlowRow], is_cancelled: IsCancelled) -> None:
         waiting = list(rows)
-        longest = max((len(row.ids) for row in rows), default=0) + self.model.config.num_codes_per_image
+        longest = max((len(row.ids) for row in rows), default=0) + self.painter.num_positions
         count = max(1, self._num_rows(longest) // 2)
         while waiting:
             try:
-                drawer.run(waiting[:count])
+                self.painter.draw(waiting[:count], is_cancelled)
                 del waiting[:count]
             except torch.OutOfMemoryError:
                 count = min(count, len(waiting)) // 2
@@ -251,15 +266,13 @@ class Engine:
         return Caption(self.tokenizer.decode(row.tokens), tuple(row.tokens), row.finish_reason)
 
     @torch.inference_mode()
-    def _decode(self, rows: Sequence[ImageRow]) -> dict[int, GeneratedImage]:
+    def _decode(self, rows: Sequence[ImageRow | FlowRow]) -> dict[int, GeneratedImage]:
         """Pictures by request index, a few at a time."""
         pictures: dict[int, GeneratedImage] = {}
         for first in range(0, len(rows), DECODE_IMAGES):
             chunk = rows[first : first + DECODE_IMAGES]
-            codes_BN = torch.stack([row.codes for row in chunk if row.codes is not None])
-            images = to_images(self.model.decode_codes(codes_BN))
-            for row, image, codes in zip(chunk, images, codes_BN.tolist(), strict=True):
-                pictures[row.index] = GeneratedImage(image, tuple(codes))
+            drawn = zip(chunk, self.painter.decode(chunk), strict=True)
+            pictures |= {row.index: picture for row, picture in drawn}
         return pictures
 
 
@@ -270,7 +283,7 @@ def _never(_: int) -> bool:
     return False
 
 
-def _sampling(request: CaptionRequest | GenerateRequest) -> Sampling:
+def _sampling(request: CaptionRequest) -> Sampling:
     return Sampling(float(request.temperature), float(request.top_p), request.top_k, request.seed)
 
 

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from janus_core.engine.batcher import lay_out, next_step, take
+from janus_core.engine.batcher import next_step
 from janus_core.engine.cache import KVCache
-from janus_core.engine.caption import MAX_PREFILL_TOKENS
 from janus_core.engine.guidance import Guidance, without_prompt
+from janus_core.engine.prompts import fill_prompts
 from janus_core.engine.sampling import Picker, Sampling, draw_stream, sampling_device
 from janus_core.models.janus import Janus
+
+TOKEN_GUIDANCE = 5.0
+"""As in the published generation_inference.py."""
 
 Pick = Callable[[Tensor, int], Tensor]
 
@@ -31,6 +34,10 @@ class ImageRow:
     guidance: float
     sampling: Sampling
     codes: Tensor | None = None
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.codes is not None
 
 
 class ImageDrawer:
@@ -64,7 +71,7 @@ class ImageDrawer:
         prompts += [without_prompt(prompts[n], self._pad_id) for n in batch.guidance.guided]
         capacity = max(map(len, prompts)) + num_codes - 1
         cache = KVCache(model.config.llama, len(prompts), capacity, model.dtype, model.device)
-        hidden_RD = self._prefill(cache, prompts)
+        hidden_RD = fill_prompts(model, cache, prompts, self._pad_id)
         positions_R = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
         num_seen = max(map(len, prompts)) + 1
         for step in range(num_codes):
@@ -83,23 +90,6 @@ class ImageDrawer:
                 hidden_RD = model.llama(embeddings_RD[:, None], place, cache).flatten(0, 1)
         for image, codes_N in zip(batch.images, batch.codes_BN, strict=True):
             image.codes = codes_N
-
-    def _prefill(self, cache: KVCache, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Run each different prompt once and copy it to all its rows. Returns every row's last hidden state [R, D]."""
-        model = self._model
-        unique = sorted({tuple(prompt) for prompt in prompts}, key=len)
-        where = {prompt: n for n, prompt in enumerate(unique)}
-        order = [where[tuple(prompt)] for prompt in prompts]
-        once = KVCache(model.config.llama, len(unique), len(unique[-1]), model.dtype, model.device)
-        last_UD: list[Tensor] = []
-        while len(last_UD) < len(unique):
-            first = len(last_UD)
-            count = take([len(prompt) for prompt in unique[first:]], len(unique), MAX_PREFILL_TOKENS)
-            prefill = lay_out(unique[first : first + count], self._pad_id, first, model.device)
-            hidden_BTD = model.llama(model.llama.embed_tokens(prefill.ids), prefill.step, once)
-            last_UD += hidden_BTD[torch.arange(count, device=model.device), prefill.last]
-        cache.copy_rows(once, order)
-        return torch.stack([last_UD[n] for n in order])
 
     def _choose(self, batch: _Batch, hidden_RD: Tensor, step: int) -> Tensor:
         logits_RC = self._model.image_logits(hidden_RD)

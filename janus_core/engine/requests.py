@@ -1,7 +1,7 @@
 """What goes into the engine and what comes out; plain values, no torch.
 
 Codes of `Rejected`: option_invalid, prompt_empty, prompt_not_unicode, prompt_too_long, prompt_has_image_mark,
-image_count_mismatch, image_unreadable, noise_unsupported, cancelled.
+image_count_mismatch, image_unreadable, noise_unsupported, noise_invalid, cancelled.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_GUIDANCE = 100.0
+MAX_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,23 @@ class CaptionRequest:
 class GenerateRequest:
     """An image to be drawn.
 
-    guidance: how far to move from the unconditional answer towards the prompt's; 1 skips the unconditional half.
-    steps, noise: JanusFlow's; Janus and Janus-Pro ignore `steps` and reject `noise`.
+    guidance: how far to move from the unconditional answer towards the prompt's; 1 skips the unconditional half. None
+        is the family's own: 5 for Janus and Janus-Pro, 2 for JanusFlow.
+    temperature, top_p, top_k: of Janus and Janus-Pro; JanusFlow ignores them.
+    steps, solver: of JanusFlow, the others ignore them. Steps from noise to picture, 30 unless given; "heun" asks the
+        model twice a step, for fewer steps.
+    noise: of JanusFlow, the others reject it. Floats [latent channels, height, width] to begin with, in place of those
+        that are drawn from `seed`.
     """
 
     prompt: str
     seed: int = 0
-    guidance: float = 5.0
+    guidance: float | None = None
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     steps: int | None = None
+    solver: Literal["euler", "heun"] = "euler"
     noise: Any = None
 
 
@@ -65,7 +72,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """codes: the image tokens, row by row."""
+    """codes: the image tokens, row by row; None for JanusFlow."""
 
     image: Image
     codes: tuple[int, ...] | None
@@ -101,10 +108,16 @@ def find_fault(request: CaptionRequest | GenerateRequest) -> Rejected | None:
         if not (_is_whole(request.max_new_tokens) and request.max_new_tokens >= 1):
             return _bad("max_new_tokens", request.max_new_tokens, "a whole number, 1 or more")
         return None
-    if not (_is_number(request.guidance) and 0 <= request.guidance <= MAX_GUIDANCE):
-        return _bad("guidance", request.guidance, f"a number from 0 to {MAX_GUIDANCE:g}; 5 is usual")
-    if request.noise is not None:
-        return Rejected("noise_unsupported", "`noise` is for JanusFlow. Leave it out; `seed` fixes this model's image.")
+    return _find_drawing_fault(request)
+
+
+def _find_drawing_fault(request: GenerateRequest) -> Rejected | None:
+    if request.guidance is not None and not (_is_number(request.guidance) and 0 <= request.guidance <= MAX_GUIDANCE):
+        return _bad("guidance", request.guidance, f"a number from 0 to {MAX_GUIDANCE:g}, or None for the usual")
+    if request.steps is not None and not (_is_whole(request.steps) and 1 <= request.steps <= MAX_STEPS):
+        return _bad("steps", request.steps, f"a whole number from 1 to {MAX_STEPS}, or None for the usual")
+    if request.solver not in ("euler", "heun"):
+        return _bad("solver", request.solver, "'euler' or 'heun'")
     return None
 
 

@@ -3,7 +3,7 @@
 Shapes: B images, R rows (one or several to an image), P prompt tokens, N latent tokens, T = 1 + N with the time,
 D width of the language model, C x H x Y latents, h x y grid cells (N = h * y, row by row).
 Source: deepseek-ai/Janus@1daa72f janus/janusflow/models/modeling_vlm.py; the order of things in `velocity` is that of
-demo/app_janusflow.py:91-138.
+demo/app_janusflow.py:107-135.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The door to diffusers' AutoencoderKL, whose latents JanusFlow draws. diffusers is imported when it is first needed.
 
 Shapes: B images, C latent channels, H x Y latents; pixels are RGB, nominally [-1, 1].
-Source: deepseek-ai/Janus@1daa72f demo/app_janusflow.py:24-27, 141: stabilityai/sdxl-vae, never in float16.
+Source: deepseek-ai/Janus@1daa72f demo/app_janusflow.py:27-29, 141: stabilityai/sdxl-vae, never in float16.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a request's words to the exact string the models were trained on.
 
 Source: deepseek-ai/Janus@1daa72f janus/utils/conversation.py (DeepseekChat template),
-VLChatProcessor.apply_sft_template.
+VLChatProcessor.apply_sft_template; janus/janusflow/models/processing_vlm.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ IMAGE_START = "<begin_of_image>"
 IMAGE_END = "<end_of_image>"
 IMAGE = "<image_placeholder>"
 IMAGE_DRAWN = "<｜begin▁of▁generation｜>"  # JanusFlow's; the model never sees it
+MARKS = (IMAGE,)
+"""What the official processor adds to a tokenizer that lacks it, in this order."""
+FLOW_MARKS = (IMAGE, IMAGE_DRAWN, IMAGE_START, IMAGE_END)
+"""The same of JanusFlow's."""
 
 SYSTEM_PROMPT = (
     "You are a helpful language and vision assistant. "
@@ -53,5 +57,5 @@ def caption_prompt(prompt: str, roles: Roles) -> str:
 
 
 def image_prompt(prompt: str, roles: Roles) -> str:
-    """The string for an image to be drawn; it ends in the begin-of-image mark."""
+    """The string for an image to be drawn; it ends in the begin-of-image mark, where JanusFlow puts the time."""
     return format_conversation([(roles.user, prompt), (roles.assistant, "")], "") + IMAGE_START

@@ -17,12 +17,12 @@ from janus_core.processing import chat
 class Tokenizer:
     """Text to ids and back. The ids of special tokens differ between models (Pro-1B and 7B by 13): never constants."""
 
-    def __init__(self, fast: Any, where: str) -> None:
+    def __init__(self, fast: Any, where: str, adds: Sequence[str] = chat.MARKS) -> None:
         self._fast = fast
+        for mark in adds:
+            if mark not in fast.get_vocab():
+                fast.add_special_tokens({"additional_special_tokens": [mark]}, replace_extra_special_tokens=False)
         self._vocab: dict[str, int] = fast.get_vocab()
-        if chat.IMAGE not in self._vocab:  # as the official processor does
-            fast.add_special_tokens({"additional_special_tokens": [chat.IMAGE]})
-            self._vocab = fast.get_vocab()
         needed = (chat.BOS, chat.EOS, chat.PAD, chat.IMAGE_START, chat.IMAGE_END, chat.IMAGE)
         absent = [token for token in needed if token not in self._vocab]
         if absent:
@@ -32,8 +32,11 @@ class Tokenizer:
         )
 
     @classmethod
-    def from_folder(cls, folder: Path) -> Tokenizer:
-        """Raises TokenizerInvalid: absent, unreadable, or without a special token."""
+    def from_folder(cls, folder: Path, adds: Sequence[str] = chat.MARKS) -> Tokenizer:
+        """Read tokenizer.json, and add the marks `adds` where they are absent, as the official processors do.
+
+        Raises TokenizerInvalid: absent, unreadable, or without a special token.
+        """
         from transformers import PreTrainedTokenizerFast
 
         path = folder / "tokenizer.json"
@@ -44,7 +47,7 @@ class Tokenizer:
             fast = load(tokenizer_file=str(path), clean_up_tokenization_spaces=False)
         except Exception as error:  # the Rust side raises bare Exception
             raise TokenizerInvalid(f"{path} cannot be read: {error}") from error
-        return cls(fast, str(path))
+        return cls(fast, str(path), adds)
 
     @property
     def largest_text_id(self) -> int:

@@ -1,4 +1,4 @@
-"""The tiny golden model, and what the official code computed with it (data/janus-pro)."""
+"""Two tiny golden models, and what the official code computed with them (data/janus-pro, data/janusflow)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from janus_core import Engine, load_engine
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = DATA / "janus-pro"
+GOLDEN_FLOW = DATA / "janusflow"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,8 +28,8 @@ def _few_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def expected(name: str) -> dict[str, Tensor]:
-    return load_file(GOLDEN / "expected" / f"{name}.safetensors")
+def expected(name: str, of: Path = GOLDEN) -> dict[str, Tensor]:
+    return load_file(of / "expected" / f"{name}.safetensors")
 
 
 def published_keys(name: str) -> dict[str, tuple[int, ...]]:
@@ -44,6 +45,16 @@ def golden() -> Engine:
 @pytest.fixture(scope="session")
 def golden_bf16() -> Engine:
     return load_engine(GOLDEN / "model", device="cpu", dtype="bfloat16")
+
+
+@pytest.fixture(scope="session")
+def flow() -> Engine:
+    return load_engine(GOLDEN_FLOW / "model", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def flow_bf16() -> Engine:
+    return load_engine(GOLDEN_FLOW / "model", device="cpu", dtype="bfloat16")
 
 
 @pytest.fixture(scope="session")

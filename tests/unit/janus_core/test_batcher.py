@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from janus_core.configs import LlamaConfig
-from janus_core.engine.batcher import lay_out, next_step, take
+from janus_core.engine.batcher import lay_out, lay_out_with_block, next_block, next_step, take
 from janus_core.engine.cache import KVCache, fill_holes
 from janus_core.engine.guidance import Guidance, without_prompt
 
@@ -23,6 +23,32 @@ def test_a_step_sees_its_own_positions_and_the_newest() -> None:
     assert step.positions.tolist() == [[2], [0]]
     assert step.mask is not None
     assert step.mask[:, 0, 0].tolist() == [[True, True, True, False], [True, False, False, False]]
+
+
+def test_a_block_stands_behind_its_prompt_and_sees_it_unless_it_was_dropped() -> None:
+    step = next_block([3, 1, 3], [False, False, True], num_tokens=2, device=CPU)
+    assert (step.is_kept, step.first_row) == (False, 0)
+    assert step.positions.tolist() == [[3, 4], [1, 2], [3, 4]]
+    assert step.mask is not None
+    assert step.mask[:, 0].int().tolist() == [
+        [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]],
+        [[1, 0, 0, 1, 0], [1, 0, 0, 1, 1]],
+        [[1, 0, 0, 1, 0], [1, 0, 0, 1, 1]],
+    ]
+
+
+def test_a_block_in_one_pass_with_the_prompts_sees_what_it_sees_with_a_cache() -> None:
+    lengths, dropped = [3, 1], [True, False]
+    laid = lay_out_with_block([[1, 2, 3], [4]], dropped, num_tokens=2, pad_id=9, device=CPU)
+    block = next_block(lengths, dropped, 2, CPU)
+    assert laid.ids.tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert laid.last.tolist() == [2, 0]
+    assert laid.step.positions.tolist() == [[0, 1, 2, 3, 4], [0, 1, 2, 1, 2]]
+    assert laid.step.mask is not None
+    assert block.mask is not None
+    assert laid.step.mask[:, :, 3:].equal(block.mask)
+    for row in laid.step.mask[:, 0, :3]:
+        assert row.int().tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0]]
 
 
 def test_prefills_are_bounded_with_their_padding() -> None:
@@ -64,6 +90,18 @@ def test_cache_keeps_a_prefill_and_appends_each_row_at_its_own_place() -> None:
     assert not cache.k_LRKSE[1].any(), "another layer"
 
 
+def test_cache_shows_a_block_behind_what_it_holds_and_forgets_it() -> None:
+    cache = small_cache(2)
+    prompt = torch.arange(1.0, 25.0).view(2, 1, 3, 4)
+    cache.write(1, prompt, -prompt, lay_out([[1, 2, 3], [4]], pad_id=0, first_row=0, device=CPU).step)
+    before = cache.k_LRKSE.clone()
+    block = torch.full((2, 1, 2, 4), 50.0)
+    keys, values = cache.write(1, block, -block, next_block([3, 1], [False, False], 2, CPU))
+    assert torch.equal(keys, torch.cat((prompt, block), dim=2))
+    assert torch.equal(values, -keys)
+    assert torch.equal(cache.k_LRKSE, before)
+
+
 def test_cache_copies_a_prompt_to_several_rows() -> None:
     once, cache = small_cache(2), small_cache(3)
     once.k_LRKSE[:, 1] = 7
@@ -84,3 +122,13 @@ def test_guidance_mixes_guided_rows_and_passes_the_others_on() -> None:
     alone = Guidance([1.0], CPU)
     assert alone.mix(conditional[:1]).tolist() == [[1.0]]
     assert alone.feed(torch.tensor([7])).tolist() == [7]
+
+
+def test_guidance_moves_velocities_away_from_those_without_a_prompt() -> None:
+    guidance = Guidance([3.0, 1.0], CPU)
+    conditional, unconditional = torch.full((2, 4, 2, 2), 2.0), torch.full((1, 4, 2, 2), 1.5)
+    mixed = guidance.extrapolate(torch.cat((conditional, unconditional)))
+    assert mixed[0].unique().tolist() == [3 * 2.0 - 2 * 1.5]
+    assert mixed[1].unique().tolist() == [2.0]
+    half = guidance.extrapolate(torch.cat((conditional, unconditional)).bfloat16())
+    assert half.dtype == torch.bfloat16

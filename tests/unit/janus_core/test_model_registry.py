@@ -40,6 +40,41 @@ def test_pull_locks_every_file(home: Path) -> None:
     assert (published.name, published.roles) == ("janus-pro-1b", "bracketed")
 
 
+def test_pull_of_janusflow_fetches_its_vae_too(home: Path) -> None:
+    def download(repo: str, folder: Path) -> str:
+        asked.append((repo, folder.name))
+        name = "diffusion_pytorch_model" if folder.name == "vae" else "model"
+        for file in ("config.json", "tokenizer.json", f"{name}.safetensors"):
+            (folder / file).write_text("{}")
+        return repo[0] * 40
+
+    asked: list[tuple[str, str]] = []
+    folder = registry.pull("janusflow-1.3b", download)
+    assert asked == [("deepseek-ai/JanusFlow-1.3B", ".janusflow-1.3b.arriving"), ("stabilityai/sdxl-vae", "vae")]
+    lock = registry.read_lock(folder)
+    assert lock is not None
+    assert (lock["commit"], lock["vae_repo"], lock["vae_commit"]) == ("d" * 40, "stabilityai/sdxl-vae", "s" * 40)
+    assert "vae/diffusion_pytorch_model.safetensors" in lock["files"]
+    published = registry.find_published("anything", folder)
+    assert published is not None
+    assert (published.family, published.roles) == ("janusflow", "plain")
+    (folder / "vae" / "config.json").unlink()
+    with pytest.raises(UnknownModel, match=r"lacks vae/config\.json. Run: janus models pull janusflow-1\.3b"):
+        registry.resolve("janusflow-1.3b")
+    (folder / registry.LOCK_NAME).unlink()
+    with pytest.raises(UnknownModel, match=r"lacks vae/config\.json"):
+        registry.resolve("janusflow-1.3b")
+
+
+def test_the_vae_belongs_to_what_a_folder_without_a_lock_is(tmp_path: Path) -> None:
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "vae" / "config.json").write_text("{}")
+    first = registry.revision_of(tmp_path)
+    (tmp_path / "vae" / "config.json").write_text("[]")
+    assert registry.revision_of(tmp_path) != first
+
+
 def test_verify_names_what_is_missing_and_what_differs(home: Path) -> None:
     folder = registry.pull("janus-pro-1b", fake_download)
     (folder / "config.json").unlink()

@@ -36,16 +36,25 @@ def test_bad_numbers_are_named(options: dict[str, Any]) -> None:
         assert fault.message.startswith(f"{name} is ")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 101.0, None])
-def test_bad_guidance(value: Any) -> None:
-    fault = find_fault(GenerateRequest("x", guidance=value))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("guidance", value) for value in (float("nan"), float("inf"), -1.0, 101.0, "much")),
+        *(("steps", value) for value in (0, -1, 1001, 2.5, True, "many")),
+        *(("solver", value) for value in ("rk4", None, ["heun"])),
+    ],
+)
+def test_bad_options_of_a_drawing_are_named(name: str, value: Any) -> None:
+    fault = find_fault(GenerateRequest("x", **{name: value}))
     assert fault is not None
     assert fault.code == "option_invalid"
+    assert fault.message.startswith(f"{name} is ")
 
 
 def test_what_is_fine() -> None:
     assert find_fault(CaptionRequest(PICTURE, "x", max_new_tokens=1, temperature=1, top_p=0.1, top_k=5)) is None
     assert find_fault(GenerateRequest("x", seed=2**63 - 1, guidance=0, steps=30)) is None
+    assert find_fault(GenerateRequest("x", steps=1000, solver="heun", noise="the engine looks at it")) is None
     fault = find_fault(CaptionRequest(PICTURE, "x", max_new_tokens=0))
     assert fault is not None
 

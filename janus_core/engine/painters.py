@@ -1,0 +1,102 @@
+"""How a family draws: a request to a row, rows to what the model makes of them, and that to pictures.
+
+Shapes: B images, N codes, C x H x Y latents.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from janus_core.engine.generate_flow import FLOW_GUIDANCE, FLOW_STEPS, FlowDrawer, FlowRow, draw_noise
+from janus_core.engine.generate_tokens import TOKEN_GUIDANCE, ImageDrawer, ImageRow
+from janus_core.engine.requests import GeneratedImage, GenerateRequest, Rejected
+from janus_core.engine.sampling import Sampling
+from janus_core.engine.solvers import plan
+from janus_core.models.janus import Janus
+from janus_core.models.janusflow import JanusFlow
+from janus_core.models.vae import Vae
+from janus_core.processing.images import to_images
+
+IsCancelled = Callable[[int], bool]
+Row = TypeVar("Row", ImageRow, FlowRow)
+
+
+class Painter(ABC, Generic[Row]):
+    """num_positions: of an image behind its prompt, whose last token is not counted."""
+
+    num_positions: int
+
+    @abstractmethod
+    def prepare(self, index: int, ids: list[int], request: GenerateRequest) -> Row | Rejected:
+        """A request without other faults, with the ids of its prompt."""
+
+    @abstractmethod
+    def draw(self, rows: Sequence[Row], is_cancelled: IsCancelled) -> None:
+        """Draw one batch; rows that were cancelled are left as they are."""
+
+    @abstractmethod
+    def decode(self, rows: Sequence[Row]) -> list[GeneratedImage]:
+        """The pictures of a few drawn rows."""
+
+
+class TokenPainter(Painter[ImageRow]):
+    """Janus and Janus-Pro."""
+
+    def __init__(self, model: Janus, pad_id: int) -> None:
+        self._model, self._pad_id = model, pad_id
+        self.num_positions = model.config.num_codes_per_image
+
+    def prepare(self, index: int, ids: list[int], request: GenerateRequest) -> ImageRow | Rejected:
+        if request.noise is not None:
+            return Rejected(
+                "noise_unsupported", "`noise` is for JanusFlow. Leave it out; `seed` fixes this model's image."
+            )
+        guidance = TOKEN_GUIDANCE if request.guidance is None else float(request.guidance)
+        sampling = Sampling(float(request.temperature), float(request.top_p), request.top_k, request.seed)
+        return ImageRow(index, ids, guidance, sampling)
+
+    def draw(self, rows: Sequence[ImageRow], is_cancelled: IsCancelled) -> None:
+        ImageDrawer(self._model, pad_id=self._pad_id, is_cancelled=is_cancelled).run(rows)
+
+    def decode(self, rows: Sequence[ImageRow]) -> list[GeneratedImage]:
+        codes_BN = torch.stack([row.codes for row in rows if row.codes is not None])
+        images = to_images(self._model.decode_codes(codes_BN))
+        return [GeneratedImage(image, tuple(codes)) for image, codes in zip(images, codes_BN.tolist(), strict=True)]
+
+
+class FlowPainter(Painter[FlowRow]):
+    """JanusFlow, whose pictures a VAE of its own decodes."""
+
+    def __init__(self, model: JanusFlow, vae: Vae, pad_id: int) -> None:
+        self._model, self.vae, self._pad_id = model, vae, pad_id
+        self.num_positions = 1 + model.config.num_latent_tokens
+
+    def prepare(self, index: int, ids: list[int], request: GenerateRequest) -> FlowRow | Rejected:
+        shape = self._model.config.latent_shape
+        noise = draw_noise(request.seed, shape) if request.noise is None else _as_floats(request.noise)
+        if noise is None or noise.shape != shape or not noise.isfinite().all():
+            found = "not an array of numbers" if noise is None else f"of shape {list(noise.shape)}"
+            return Rejected("noise_invalid", f"`noise` is {found}; this model begins with finite {list(shape)}.")
+        guidance = FLOW_GUIDANCE if request.guidance is None else float(request.guidance)
+        moves = plan(request.solver, request.steps or FLOW_STEPS)
+        return FlowRow(index, ids[:-1], guidance, moves, noise)
+
+    def draw(self, rows: Sequence[FlowRow], is_cancelled: IsCancelled) -> None:
+        FlowDrawer(self._model, pad_id=self._pad_id, is_cancelled=is_cancelled).run(rows)
+
+    def decode(self, rows: Sequence[FlowRow]) -> list[GeneratedImage]:
+        latents_BCHY = torch.stack([row.latents for row in rows if row.latents is not None])
+        return [GeneratedImage(image, None) for image in to_images(self.vae.decode(latents_BCHY))]
+
+
+def _as_floats(noise: object) -> Tensor | None:
+    """Float32 on the CPU, or None for what is no array."""
+    try:
+        return torch.as_tensor(noise).detach().to("cpu", torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        return None

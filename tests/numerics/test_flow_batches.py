@@ -1,0 +1,335 @@
+"""JanusFlow at other sizes than the golden ones: alone and in batches, by both solvers, against transformers' Llama."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest, Rejected, load_engine
+from janus_core.checkpoints.random import tiny_flow_config, write_random_checkpoint
+from janus_core.configs import JanusFlowConfig, LlamaConfig, SiglipConfig, UViTConfig, VaeConfig
+from janus_core.engine import generate_flow
+from janus_core.engine.batcher import lay_out_with_block
+from janus_core.engine.cache import KVCache
+from janus_core.engine.generate_flow import FlowDrawer, FlowRow, draw_noise
+from janus_core.models.janusflow import JanusFlow
+
+TOLERANCE = 1e-4
+"""Of latents up to 20; 4e-6 was measured."""
+NUM_REQUESTS = 14
+
+
+def other_config() -> JanusFlowConfig:
+    """No two sizes alike, two doublings, grouped heads, an overlapping first convolution, latents of 3 channels."""
+    return JanusFlowConfig(
+        llama=LlamaConfig(
+            hidden_size=96,
+            intermediate_size=200,
+            num_layers=2,
+            num_heads=6,
+            num_kv_heads=2,
+            head_size=16,
+            vocab_size=300,
+            max_positions=2048,
+            rope_theta=5000.0,
+            norm_eps=1e-5,
+        ),
+        siglip=SiglipConfig(image_size=48, patch_size=16, width=80, num_layers=3, num_heads=5, mlp_width=160),
+        uvit=UViTConfig(
+            latent_channels=3,
+            width=28,
+            read_width=20,
+            kernel_size=6,
+            stride=4,
+            padding=1,
+            num_encoder_blocks=1,
+            num_decoder_blocks=3,
+            num_doublings=2,
+            encoder_eps=1e-6,
+            decoder_eps=1e-5,
+        ),
+        vae=VaeConfig(
+            latent_channels=3, block_channels=(8, 16), layers_per_block=1, num_norm_groups=4, scaling_factor=0.7
+        ),
+    )
+
+
+@pytest.fixture(scope="module", params=[tiny_flow_config(), other_config()], ids=["tiny", "other"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_checkpoint(tmp_path_factory.mktemp("flow") / "random", request.param, dtype="float32", seed=3)
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Engine:
+    return load_engine(folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def model(engine: Engine) -> JanusFlow:
+    assert isinstance(engine.model, JanusFlow)
+    return engine.model
+
+
+def drawings(model: JanusFlow) -> list[GenerateRequest]:
+    dice = random.Random(0)
+    requests = [
+        GenerateRequest(
+            prompt="a cat " * dice.randrange(1, 8),
+            seed=number,
+            guidance=dice.choice((None, 1.0, 3.5)),
+            steps=dice.randrange(1, 5),
+            solver=dice.choice(("euler", "heun")),
+        )
+        for number in range(NUM_REQUESTS)
+    ]
+    requests[3] = replace(requests[3], noise=draw_noise(99, model.config.latent_shape))
+    return requests
+
+
+def latents(engine: Engine, requests: Sequence[GenerateRequest]) -> list[Tensor]:
+    rows = [engine.prepare_image(index, request) for index, request in enumerate(requests)]
+    engine.painter.draw(rows, lambda _: False)
+    return [row.latents for row in rows if isinstance(row, FlowRow) and row.latents is not None]
+
+
+def test_latents_do_not_depend_on_their_batch(engine: Engine, model: JanusFlow) -> None:
+    requests = drawings(model)
+    together = latents(engine, requests)
+    assert len(together) == NUM_REQUESTS
+    for request, one in zip(requests, together, strict=True):
+        torch.testing.assert_close(latents(engine, [request])[0], one, rtol=0, atol=TOLERANCE)
+    order = list(range(NUM_REQUESTS))
+    random.Random(1).shuffle(order)
+    for first in range(0, NUM_REQUESTS, 4):
+        some = order[first : first + 4]
+        for index, one in zip(some, latents(engine, [requests[index] for index in some]), strict=True):
+            torch.testing.assert_close(one, together[index], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("max_rows", [1, 5])
+def test_pictures_do_not_depend_on_how_many_rows_fit(
+    folder: Path, engine: Engine, model: JanusFlow, max_rows: int
+) -> None:
+    narrow = load_engine(folder, device="cpu", max_rows=max_rows)
+    requests = drawings(model)[:6]
+    for one, other in zip(narrow.generate(requests), engine.generate(requests), strict=True):
+        assert isinstance(one, GeneratedImage)
+        assert isinstance(other, GeneratedImage)
+        assert one.codes is None
+        assert one.image.size == (engine.info.image_size, engine.info.image_size)
+        levels = np.abs(np.asarray(one.image).astype(int) - np.asarray(other.image).astype(int))
+        assert levels.max() <= 1
+        assert (levels > 0).mean() < 1e-3
+
+
+def published_loop(model: JanusFlow, llama: Any, prompt: list[int], row: FlowRow, num_steps: int) -> Tensor:
+    """The published order of things for one image, whole sequence at every step, on transformers' Llama."""
+    z, width, guidance = row.noise[None], model.config.num_latent_tokens, row.guidance
+    tokens = torch.tensor([prompt, [prompt[0], *[0] * (len(prompt) - 1)]])
+    embeddings = llama.embed_tokens(tokens)[:, :-1]
+    mask = torch.ones(2, len(prompt) + width, dtype=torch.int64)
+    mask[1, 1 : len(prompt) - 1] = 0
+    for step in range(num_steps):
+        grid, time = model.gen_encoder(z.repeat(2, 1, 1, 1), torch.tensor([step / num_steps * 1000] * 2))
+        latents = model.gen_encoder_aligner(grid.flatten(2).transpose(1, 2))
+        hidden = llama(
+            inputs_embeds=torch.cat((embeddings, time[:, None], latents), dim=1),
+            attention_mask=mask,
+            position_ids=torch.arange(mask.shape[1])[None],
+        ).last_hidden_state[:, -width:]
+        read = model.gen_decoder_aligner(model.gen_decoder_norm(hidden)).transpose(1, 2).reshape(2, -1, *grid.shape[2:])
+        conditional, unconditional = model.gen_decoder(read, grid, time).chunk(2)
+        z = z + (guidance * conditional - (guidance - 1) * unconditional) / num_steps
+    return z[0]
+
+
+@torch.inference_mode()
+def test_the_published_loop_on_another_llama(folder: Path, engine: Engine, model: JanusFlow) -> None:
+    from transformers import LlamaConfig as TheirConfig
+    from transformers import LlamaModel
+
+    sizes = model.config.llama
+    settings = TheirConfig(
+        hidden_size=sizes.hidden_size,
+        intermediate_size=sizes.intermediate_size,
+        num_hidden_layers=sizes.num_layers,
+        num_attention_heads=sizes.num_heads,
+        num_key_value_heads=sizes.num_kv_heads,
+        vocab_size=sizes.vocab_size,
+        rope_parameters={"rope_type": "default", "rope_theta": sizes.rope_theta},
+        rms_norm_eps=sizes.norm_eps,
+    )
+    prefix = "language_model.model."
+    tensors = load_file(folder / "model.safetensors")
+    llama = LlamaModel(settings).eval()
+    llama.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+    requests = [GenerateRequest("a cat " * n, seed=n, guidance=3.0, steps=4) for n in (1, 3, 2)]
+    for index, (request, ours) in enumerate(zip(requests, latents(engine, requests), strict=True)):
+        row = engine.prepare_image(index, request)
+        assert isinstance(row, FlowRow)
+        prompt = [*row.ids, engine.tokenizer.image_start_id]
+        torch.testing.assert_close(published_loop(model, llama, prompt, row, 4), ours, rtol=0, atol=TOLERANCE)
+
+
+@torch.inference_mode()
+def test_with_the_prompts_cache_and_without(engine: Engine, model: JanusFlow) -> None:
+    rows = [
+        engine.prepare_image(n, replace(drawings(model)[n], steps=3, solver="euler", guidance=2.0)) for n in range(4)
+    ]
+    images = [row for row in rows if isinstance(row, FlowRow)]
+    points = torch.stack([row.noise for row in images])
+    ids = [row.ids for row in images]
+    dropped = [False] * 4 + [True] * 4
+    laid = lay_out_with_block(ids * 2, dropped, 1 + model.config.num_latent_tokens, 0, model.device)
+    prompts = model.llama.embed_tokens(laid.ids)
+
+    def compare(times: Tensor, velocities: Tensor, after: Tensor) -> None:
+        nonlocal points
+        without = model.velocity(points.repeat(2, 1, 1, 1), times.repeat(2), laid.step, prompt_RPD=prompts)
+        torch.testing.assert_close(velocities, without, rtol=1e-5, atol=1e-5)
+        points = after
+
+    FlowDrawer(model, pad_id=0, is_cancelled=lambda _: False, on_move=compare).run(images)
+
+
+@torch.inference_mode()
+def test_heun_takes_the_mean_of_two_velocities(engine: Engine, model: JanusFlow) -> None:
+    request = GenerateRequest("a cat", seed=5, guidance=1.0, steps=3, solver="heun")
+    row = engine.prepare_image(0, request)
+    assert isinstance(row, FlowRow)
+    laid = lay_out_with_block([row.ids], [False], 1 + model.config.num_latent_tokens, 0, model.device)
+    prompt = model.llama.embed_tokens(laid.ids)
+
+    def velocity(z: Tensor, t: float) -> Tensor:
+        return model.velocity(z, torch.tensor([1000 * t]), laid.step, prompt_RPD=prompt)
+
+    z = row.noise[None]
+    for step in range(3):
+        first = velocity(z, step / 3)
+        second = velocity(z + first / 3, (step + 1) / 3)
+        z = z + (first + second) / 6
+    torch.testing.assert_close(latents(engine, [request])[0], z[0], rtol=1e-4, atol=TOLERANCE)
+
+
+def test_noise_is_the_seeds_own_draw_unless_it_is_given(engine: Engine, model: JanusFlow) -> None:
+    shape = model.config.latent_shape
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+    by_seed, given, listed, another = latents(
+        engine,
+        [
+            GenerateRequest("a cat", seed=7, steps=2),
+            GenerateRequest("a cat", seed=8, steps=2, noise=noise.double()),
+            GenerateRequest("a cat", seed=9, steps=2, noise=noise.tolist()),
+            GenerateRequest("a cat", seed=8, steps=2),
+        ],
+    )
+    assert torch.equal(by_seed, given)
+    assert torch.equal(by_seed, listed)
+    assert not torch.allclose(by_seed, another, atol=0.1)
+
+
+def test_what_cannot_be_drawn_is_rejected_in_its_place(engine: Engine, model: JanusFlow) -> None:
+    shape = model.config.latent_shape
+    channels, height, width = shape
+    asked = {
+        "wrong shape": GenerateRequest("x", noise=torch.zeros(channels, height, width + 1)),
+        "a batch": GenerateRequest("x", noise=torch.zeros(1, *shape)),
+        "not finite": GenerateRequest("x", noise=torch.full(shape, float("nan"))),
+        "no array": GenerateRequest("x", noise="static"),
+    }
+    fine = GenerateRequest("x", steps=1)
+    first, *rejected, last = engine.generate([fine, *asked.values(), fine])
+    assert isinstance(first, GeneratedImage)
+    assert isinstance(last, GeneratedImage)
+    for what, result in zip(asked, rejected, strict=True):
+        assert isinstance(result, Rejected), what
+        assert result.code == "noise_invalid"
+        assert str(list(shape)) in result.message
+    codes = {"prompt_too_long": GenerateRequest("x" * 5000), "option_invalid": GenerateRequest("x", steps=0)}
+    for code, request in codes.items():
+        (result,) = engine.generate([request])
+        assert isinstance(result, Rejected)
+        assert result.code == code
+
+
+def test_the_longest_prompt_fills_the_context(engine: Engine, model: JanusFlow) -> None:
+    overhead = len(engine.tokenizer.encode("User: \n\nAssistant:<begin_of_image>")) - 1
+    room = model.config.max_positions - 1 - model.config.num_latent_tokens - overhead
+    for length, fits in ((room, True), (room + 1, False)):
+        row = engine.prepare_image(0, GenerateRequest("x" * length, steps=1))
+        assert isinstance(row, FlowRow) == fits
+    (drawn,) = engine.generate([GenerateRequest("x" * room, steps=1, guidance=1.0)])
+    assert isinstance(drawn, GeneratedImage)
+
+
+def test_cancelled_images_leave_between_moves_and_the_others_are_as_before(engine: Engine, model: JanusFlow) -> None:
+    requests = [replace(request, steps=4, solver="euler") for request in drawings(model)[:6]]
+    asked = dict.fromkeys(range(6), 0)
+
+    def is_cancelled(index: int) -> bool:
+        asked[index] += 1
+        return (index in (1, 4) and asked[index] > 3) or index == 2
+
+    before = latents(engine, requests)
+    rows = [engine.prepare_image(index, request) for index, request in enumerate(requests)]
+    engine.painter.draw(rows, is_cancelled)
+    assert asked == {0: 5, 1: 4, 2: 1, 3: 5, 4: 4, 5: 5}, "once before it begins, then before every move"
+    for row in rows:
+        assert isinstance(row, FlowRow)
+        if row.index in (1, 2, 4):
+            assert row.latents is None
+        else:
+            assert row.latents is not None
+            torch.testing.assert_close(row.latents, before[row.index], rtol=0, atol=TOLERANCE)
+    everything = engine.generate(requests, is_cancelled=lambda _: True)
+    assert {result.code for result in everything if isinstance(result, Rejected)} == {"cancelled"}
+    assert engine.generate([]) == []
+
+
+def test_captions_do_not_depend_on_their_batch(engine: Engine) -> None:
+    rng, dice = np.random.default_rng(0), random.Random(0)
+    sizes = rng.integers(8, 90, (9, 2))
+    images = [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+    requests = [CaptionRequest(image, "?" * dice.randrange(1, 20), dice.randrange(2, 12)) for image in images]
+    requests.append(CaptionRequest(images[:2], "<image_placeholder> or <image_placeholder>?", 8, temperature=1.0))
+    requests.append(CaptionRequest(images[2], "a literal <begin_of_image> stays text", 8))
+    together = engine.caption(requests)
+    assert all(isinstance(result, Caption) for result in together)
+    assert [engine.caption([request])[0] for request in requests] == together
+
+
+def test_running_out_of_memory_shrinks_the_batch(
+    engine: Engine, model: JanusFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [replace(request, guidance=2.0, steps=2) for request in drawings(model)[:5]]
+    images = engine.generate(requests)
+    asked: list[int] = []
+
+    class SmallCache(KVCache):
+        most = 4
+
+        def __init__(self, config: LlamaConfig, num_rows: int, *rest: Any) -> None:
+            asked.append(num_rows)
+            if num_rows > self.most:
+                raise torch.OutOfMemoryError("of a small device")
+            super().__init__(config, num_rows, *rest)
+
+    monkeypatch.setattr(generate_flow, "KVCache", SmallCache)
+    for one, other in zip(engine.generate(requests), images, strict=True):
+        assert isinstance(one, GeneratedImage)
+        assert isinstance(other, GeneratedImage)
+        assert np.abs(np.asarray(one.image).astype(int) - np.asarray(other.image).astype(int)).max() <= 1
+    assert asked == [10, 4, 4, 2]
+    SmallCache.most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.generate(requests)
