@@ -37,6 +37,9 @@ every five seconds.
 """
 
 
+FAMILY_DEFAULTS = "`guidance` is 5 with Janus and Janus-Pro, and 2 with JanusFlow; `steps`, JanusFlow's alone, are 30."
+
+
 def write_page() -> str:
     """The whole page."""
     return HEAD + write_defaults() + "".join(each_section(typer.main.get_command(app), "janus"))
@@ -44,7 +47,7 @@ def write_page() -> str:
 
 def write_defaults() -> str:
     """What an option is when it is left out."""
-    lines = ["", "What is left out has these values, for the client and the API too (`--steps` has no effect yet):", ""]
+    lines = ["", "What is left out has these values, for the client and the API too.", FAMILY_DEFAULTS, ""]
     for name, options in (("caption", CaptionOptions()), ("generate", GenerateOptions())):
         values = "; ".join(f"`{field}` {value!r}" for field, value in asdict(options).items() if value is not None)
         lines.append(f"- `janus {name}`: {values}")

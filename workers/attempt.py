@@ -171,6 +171,7 @@ class Attempt:
                 top_p=options.top_p,
                 top_k=options.top_k,
                 steps=options.steps,
+                solver=options.solver,
             )
             for k in range(options.images)
         ]

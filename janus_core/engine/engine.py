@@ -28,9 +28,6 @@ from janus_core.processing.images import ImageSettings, fit, prepare, read_image
 from janus_core.processing.tokenizer import Tokenizer
 from janus_core.registry import VAE_FOLDER, find_published, resolve, revision_of
 
-DECODE_IMAGES = 4
-"""Images per VQ or VAE decode: a full-resolution activation is 36 or 72 MiB an image in bf16, and several are alive."""
-
 
 @dataclass(frozen=True)
 class EngineInfo:
@@ -244,7 +241,7 @@ class Engine:
     def _run_images(self, rows: Sequence[ImageRow | FlowRow], is_cancelled: IsCancelled) -> None:
         waiting = list(rows)
         longest = max((len(row.ids) for row in rows), default=0) + self.painter.num_positions
-        count = max(1, self._num_rows(longest) // 2)
+        count = max(1, min(self._num_rows(longest) // 2, self.painter.max_batch))
         while waiting:
             try:
                 self.painter.draw(waiting[:count], is_cancelled)
@@ -269,8 +266,8 @@ class Engine:
     def _decode(self, rows: Sequence[ImageRow | FlowRow]) -> dict[int, GeneratedImage]:
         """Pictures by request index, a few at a time."""
         pictures: dict[int, GeneratedImage] = {}
-        for first in range(0, len(rows), DECODE_IMAGES):
-            chunk = rows[first : first + DECODE_IMAGES]
+        for first in range(0, len(rows), self.painter.max_decoded):
+            chunk = rows[first : first + self.painter.max_decoded]
             drawn = zip(chunk, self.painter.decode(chunk), strict=True)
             pictures |= {row.index: picture for row, picture in drawn}
         return pictures

@@ -5,6 +5,7 @@ Shapes: B images, N codes, C x H x Y latents.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -22,14 +23,22 @@ from janus_core.models.janusflow import JanusFlow
 from janus_core.models.vae import Vae
 from janus_core.processing.images import to_images
 
+DECODE_IMAGES = 4
+"""Images per VQ or VAE decode: a full-resolution activation is 36 or 72 MiB an image in bf16, and several are alive."""
+
 IsCancelled = Callable[[int], bool]
 Row = TypeVar("Row", ImageRow, FlowRow)
 
 
 class Painter(ABC, Generic[Row]):
-    """num_positions: of an image behind its prompt, whose last token is not counted."""
+    """num_positions: of an image behind its prompt, whose last token is not counted.
+
+    max_batch, max_decoded: how many images are at most drawn, and turned into pictures, together.
+    """
 
     num_positions: int
+    max_batch: int
+    max_decoded: int
 
     @abstractmethod
     def prepare(self, index: int, ids: list[int], request: GenerateRequest) -> Row | Rejected:
@@ -50,6 +59,7 @@ class TokenPainter(Painter[ImageRow]):
     def __init__(self, model: Janus, pad_id: int) -> None:
         self._model, self._pad_id = model, pad_id
         self.num_positions = model.config.num_codes_per_image
+        self.max_batch, self.max_decoded = sys.maxsize, DECODE_IMAGES
 
     def prepare(self, index: int, ids: list[int], request: GenerateRequest) -> ImageRow | Rejected:
         if request.noise is not None:
@@ -70,11 +80,18 @@ class TokenPainter(Painter[ImageRow]):
 
 
 class FlowPainter(Painter[FlowRow]):
-    """JanusFlow, whose pictures a VAE of its own decodes."""
+    """JanusFlow, whose pictures a VAE of its own decodes.
+
+    On the CPU every image is drawn alone. Its latents are many tokens at every step, which are computed hardly faster
+    beside those of others (by a tenth, at width 384); and kernels round differently by batch size, so alone its bytes
+    depend on its request only.
+    """
 
     def __init__(self, model: JanusFlow, vae: Vae, pad_id: int) -> None:
         self._model, self.vae, self._pad_id = model, vae, pad_id
         self.num_positions = 1 + model.config.num_latent_tokens
+        alone = model.device.type == "cpu"
+        self.max_batch, self.max_decoded = (1, 1) if alone else (sys.maxsize, DECODE_IMAGES)
 
     def prepare(self, index: int, ids: list[int], request: GenerateRequest) -> FlowRow | Rejected:
         shape = self._model.config.latent_shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import administration, doctor, jobs, models, servers, submit
+from orchestrator.cli import administration, doctor, evaluate, jobs, models, servers, submit
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,6 +14,7 @@ app = typer.Typer(
 )
 app.command()(submit.caption)
 app.command()(submit.generate)
+app.command()(evaluate.evaluate)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(administration.teams, name="teams")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,7 @@ Detach = Annotated[bool, typer.Option("--detach", help="Submit and end; `janus j
 JobAsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
 
 GUIDANCE = "1 is the plain prompt; above, images are pulled harder towards it; 0 ignores the prompt."
+SOLVER = "JanusFlow only: heun asks the model twice a step, and needs fewer steps than euler."
 SAME_AGAIN = frozenset({"item_invalid", "prompt_empty"})  # failures that another try cannot change
 MAX_FAILURES_LOOKED_AT = 10_000
 
@@ -63,7 +64,8 @@ def generate(
     temperature: Temperature = None,
     top_p: TopP = None,
     top_k: TopK = None,
-    steps: Annotated[int | None, typer.Option(help="Solver steps (JanusFlow only).")] = None,
+    steps: Annotated[int | None, typer.Option(help="JanusFlow only: steps from noise to image.")] = None,
+    solver: Annotated[Literal["euler", "heun"] | None, typer.Option(help=SOLVER)] = None,
     seed: Seed = None,
     name: JobName = None,
     detach: Detach = False,
@@ -79,6 +81,7 @@ def generate(
         top_p=top_p,
         top_k=top_k,
         steps=steps,
+        solver=solver,
         seed=seed,
     )
     with told_errors():

@@ -134,7 +134,8 @@ class Client:
     ) -> Job:
         """Generate images from prompts, or from a file with one a line (`.jsonl`: one object a line).
 
-        `options` are those of `GenerateOptions`: images, guidance, temperature, top_p, top_k, steps, seed.
+        `options` are those of `GenerateOptions`: images, guidance, temperature, top_p, top_k, steps, solver,
+        seed.
         `idempotency_key` is as in `caption`.
         """
         several = [prompts] if isinstance(prompts, str) else prompts

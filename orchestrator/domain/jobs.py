@@ -6,7 +6,7 @@ import enum
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.domain.errors import InvalidRequest
 
@@ -72,20 +72,22 @@ class GenerateOptions:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     images: int = 1  # pictures for each prompt
-    guidance: float = 5.0
+    guidance: float | None = None  # None is what is usual with the model's family
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
-    steps: int | None = None  # JanusFlow only
+    steps: int | None = None  # JanusFlow only, as is the solver
+    solver: Literal["euler", "heun"] = "euler"
     seed: int = 0
 
     def __post_init__(self) -> None:
         _check(1 <= self.images <= 64, f"options.images is {self.images}; it must be 1 to 64")
         _check(
-            math.isfinite(self.guidance) and 0 <= self.guidance <= 100,
+            self.guidance is None or (math.isfinite(self.guidance) and 0 <= self.guidance <= 100),
             f"options.guidance is {self.guidance}; it must be 0 to 100",
         )
         _check(self.steps is None or 1 <= self.steps <= 1000, f"options.steps is {self.steps}; it must be 1 to 1000")
+        _check(self.solver in ("euler", "heun"), f"options.solver is {self.solver!r}; it must be 'euler' or 'heun'")
         _check_sampling(self.temperature, self.top_p, self.top_k, self.seed)
 
     @property

@@ -28,9 +28,16 @@ def test_wrong_option_is_named(values: dict[str, object], field: str) -> None:
         CaptionOptions(**values)  # type: ignore[arg-type]
 
 
-def test_guidance_must_be_a_number() -> None:
+def test_guidance_must_be_a_number_or_is_the_familys_own() -> None:
+    assert GenerateOptions().guidance is None
     with pytest.raises(InvalidRequest, match=r"options\.guidance"):
         GenerateOptions(guidance=float("inf"))
+
+
+def test_a_solver_that_is_not_there_is_named() -> None:
+    assert GenerateOptions(solver="heun", steps=12).solver == "heun"
+    with pytest.raises(InvalidRequest, match=r"options\.solver is 'rk4'"):
+        GenerateOptions(solver="rk4")  # type: ignore[arg-type]
 
 
 def test_options_survive_storage() -> None:
