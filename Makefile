@@ -29,7 +29,7 @@ check: $(READY) ## format, lint, types, import rules and unit tests; about a min
 test: $(READY) ## every test that needs no GPU, on real local servers
 	$(PYTEST) -m "not full_size"
 
-full-size: $(READY) ## build, load and run a random Janus-Pro-1B: 8 GB of disk, 6 GB of memory, some minutes
+full-size: $(READY) ## build, load and run random models of full size: 8 GB of disk, 6 GB of memory, some minutes
 	$(PYTEST) -m full_size -s
 
 up: $(READY) ## start the local stack with the models of last time

@@ -21,9 +21,10 @@ GOLDEN_FLOW = DATA / "janusflow"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_threads() -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
+    """Matrices are small: several threads wait for each other most of the time where a machine is shared."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
