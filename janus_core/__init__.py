@@ -1,4 +1,4 @@
-"""Janus and Janus-Pro: captions and images from one set of weights.
+"""Janus, Janus-Pro and JanusFlow: captions and images from one set of weights.
 
     from janus_core import CaptionRequest, load_engine
 

@@ -15,23 +15,25 @@ from janus_core.checkpoints.load import Model, load_model
 from janus_core.configs import JanusFlowConfig
 from janus_core.engine.cache import bytes_per_token
 from janus_core.engine.caption import Captioner, CaptionRow
+from janus_core.engine.devices import choose_device, choose_dtype, free_bytes
 from janus_core.engine.generate_flow import FlowRow
 from janus_core.engine.generate_tokens import ImageRow
-from janus_core.engine.painters import FlowPainter, IsCancelled, Painter, TokenPainter
+from janus_core.engine.painters import IsCancelled, Painter, choose_painter
 from janus_core.engine.requests import Caption, CaptionRequest, GeneratedImage, GenerateRequest, Rejected, find_fault
 from janus_core.engine.sampling import Sampling
-from janus_core.errors import ConfigInvalid, DeviceUnavailable, TokenizerInvalid
-from janus_core.models.janus import Janus
-from janus_core.models.vae import load_vae
+from janus_core.errors import ConfigInvalid, TokenizerInvalid
 from janus_core.processing import chat
 from janus_core.processing.images import ImageSettings, fit, prepare, read_image_settings
 from janus_core.processing.tokenizer import Tokenizer
-from janus_core.registry import VAE_FOLDER, find_published, resolve, revision_of
+from janus_core.registry import find_published, resolve, revision_of
 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """image_size in pixels, of what is read and drawn; max_positions in tokens, prompt and answer together."""
+    """image_size in pixels, of what is read and drawn; max_positions in tokens, prompt and answer together.
+
+    parameters: without those of JanusFlow's VAE.
+    """
 
     name: str
     family: str
@@ -65,7 +67,7 @@ def load_engine(
         UnknownModel, DeviceUnavailable, and the kinds of CheckpointError.
     """
     folder = resolve(name_or_path)
-    chosen = _choose_device(device)
+    chosen = choose_device(device)
     published = find_published(str(name_or_path), folder)
     is_flow = isinstance(read_config(folder)[0], JanusFlowConfig)
     tokenizer = Tokenizer.from_folder(folder, adds=chat.FLOW_MARKS if is_flow else chat.MARKS)
@@ -75,7 +77,7 @@ def load_engine(
     elif roles == "auto":
         bracketed = tokenizer.knows(chat.BRACKETED.user)
         roles = published.roles if published else "bracketed" if bracketed else "plain"
-    model = load_model(folder, chosen, _choose_dtype(dtype, chosen))
+    model = load_model(folder, chosen, choose_dtype(dtype, chosen))
     _check_fit(folder, model, tokenizer, images)
     info = EngineInfo(
         name=name or (published.name if published else folder.resolve().name),
@@ -88,35 +90,11 @@ def load_engine(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
     rows = max_rows or (16 if chosen.type == "cpu" else 64)
-    return Engine(model, _choose_painter(folder, model, tokenizer), tokenizer, images, chat.ROLES[roles], info, rows)
+    return Engine(model, choose_painter(folder, model, tokenizer), tokenizer, images, chat.ROLES[roles], info, rows)
 
 
 def _guess_family(is_flow: bool, roles: str) -> str:
     return "janusflow" if is_flow else "janus-pro" if roles == "bracketed" else "janus"
-
-
-def _choose_painter(folder: Path, model: Model, tokenizer: Tokenizer) -> Painter[Any]:
-    if isinstance(model, Janus):
-        return TokenPainter(model, tokenizer.pad_id)
-    return FlowPainter(model, load_vae(folder / VAE_FOLDER, model.device, model.dtype), tokenizer.pad_id)
-
-
-def _choose_device(device: str) -> torch.device:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceUnavailable(f"device {device!r} cannot be used here: {error}") from error
-
-
-def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
-    if dtype == "auto":
-        return None if device.type == "cpu" else torch.bfloat16
-    if dtype not in ("float32", "bfloat16"):
-        raise DeviceUnavailable(f"dtype {dtype!r} is not served; use 'float32' or 'bfloat16' (float16 overflows)")
-    return torch.float32 if dtype == "float32" else torch.bfloat16
 
 
 def _check_fit(folder: Path, model: Model, tokenizer: Tokenizer, images: ImageSettings) -> None:
@@ -255,7 +233,7 @@ class Engine:
     def _num_rows(self, num_positions: int) -> int:
         """Rows of this many positions whose cache fits half of the free memory, and no more than `max_rows`."""
         row_bytes = num_positions * bytes_per_token(self.model.config.llama, self.model.dtype, self.model.device)
-        return max(1, min(self._max_rows, _free_bytes(self.model.device) // 2 // row_bytes))
+        return max(1, min(self._max_rows, free_bytes(self.model.device) // 2 // row_bytes))
 
     def _finish_caption(self, row: CaptionRow) -> Caption | Rejected:
         if row.finish_reason is None:
@@ -282,13 +260,3 @@ def _never(_: int) -> bool:
 
 def _sampling(request: CaptionRequest) -> Sampling:
     return Sampling(float(request.temperature), float(request.top_p), request.top_k, request.seed)
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return 8 << 30  # no Linux: assume a small machine

@@ -98,7 +98,7 @@ class _Batch:
         self._model, self.images = model, list(images)
         self.points = torch.stack([image.noise for image in images]).to(model.device, model.dtype)
         self._bases, self._last_velocities = self.points, torch.zeros_like(self.points)
-        self._moves_B4E = _tabulate(images).to(model.device, model.dtype)
+        self._moves_B4E = _tabulate(images).to(model.dtype).to(model.device)
         self._compose()
         prompts = [self.images[n].ids for n in self._image_of_row.tolist()]
         longest = max(map(len, prompts))

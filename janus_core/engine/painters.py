@@ -8,11 +8,13 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from janus_core.checkpoints.load import Model
 from janus_core.engine.generate_flow import FLOW_GUIDANCE, FLOW_STEPS, FlowDrawer, FlowRow, draw_noise
 from janus_core.engine.generate_tokens import TOKEN_GUIDANCE, ImageDrawer, ImageRow
 from janus_core.engine.requests import GeneratedImage, GenerateRequest, Rejected
@@ -20,8 +22,10 @@ from janus_core.engine.sampling import Sampling
 from janus_core.engine.solvers import plan
 from janus_core.models.janus import Janus
 from janus_core.models.janusflow import JanusFlow
-from janus_core.models.vae import Vae
+from janus_core.models.vae import Vae, load_vae
 from janus_core.processing.images import to_images
+from janus_core.processing.tokenizer import Tokenizer
+from janus_core.registry import VAE_FOLDER
 
 DECODE_IMAGES = 4
 """Images per VQ or VAE decode: a full-resolution activation is 36 or 72 MiB an image in bf16, and several are alive."""
@@ -111,9 +115,16 @@ class FlowPainter(Painter[FlowRow]):
         return [GeneratedImage(image, None) for image in to_images(self.vae.decode(latents_BCHY))]
 
 
+def choose_painter(folder: Path, model: Model, tokenizer: Tokenizer) -> TokenPainter | FlowPainter:
+    """The painter of a model that was loaded from `folder`, where JanusFlow's VAE lies beside it."""
+    if isinstance(model, Janus):
+        return TokenPainter(model, tokenizer.pad_id)
+    return FlowPainter(model, load_vae(folder / VAE_FOLDER, model.device, model.dtype), tokenizer.pad_id)
+
+
 def _as_floats(noise: object) -> Tensor | None:
     """Float32 on the CPU, or None for what is no array."""
     try:
         return torch.as_tensor(noise).detach().to("cpu", torch.float32)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         return None

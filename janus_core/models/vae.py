@@ -90,4 +90,5 @@ def load_vae(folder: Path, device: torch.device, dtype: torch.dtype) -> Vae:
     misshaped = [f"{name} {list(found)} instead of {list(wanted)}" for name, found, wanted in report["mismatched_keys"]]
     if report["missing_keys"] or report["unexpected_keys"] or misshaped:
         raise KeysMismatch(str(folder), report["missing_keys"], report["unexpected_keys"], misshaped)
+    kl.register_to_config(_name_or_path="")  # or `save` would write down where it came from
     return Vae(kl).to(device).eval().requires_grad_(False)

@@ -75,6 +75,8 @@ def test_a_vae_of_ones_own_is_saved_with_the_model(tmp_path: Path) -> None:
     loaded = load_vae(tmp_path / "own" / "vae", CPU, torch.float32)
     assert equal(loaded, vae)
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    loaded.save(tmp_path / "own" / "vae")
+    assert str(tmp_path) not in (tmp_path / "own" / "vae" / "config.json").read_text(encoding="utf-8")
     assert load_engine(tmp_path / "own", device="cpu").info.family == "janusflow"
     with pytest.raises(ConfigInvalid, match="official layout"):
         save_checkpoint(model, tmp_path / "hf", processing_from=source, layout="hf")
