@@ -11,7 +11,8 @@ JanusCoreError
 │   ├── TokenizerInvalid    tokenizer.json is missing or lacks a special token
 │   ├── NeverLocked         the folder has no janus.lock.json to compare with
 │   └── LockMismatch        files differ from janus.lock.json; each is named
-└── TokenCountMismatch      image tokens do not fill their grid
+├── TokenCountMismatch      image tokens do not fill their grid
+└── DataInvalid             what was given to train on cannot be read
 
 A request that cannot be served is no error: it comes back as `Rejected` in its place.
 """
@@ -94,3 +95,7 @@ class LockMismatch(CheckpointError):
 
 class TokenCountMismatch(JanusCoreError):
     """The number of image tokens does not fill the grid."""
+
+
+class DataInvalid(JanusCoreError):
+    """What was given to train on cannot be read; the message says which line or file."""

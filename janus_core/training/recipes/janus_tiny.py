@@ -1,0 +1,78 @@
+"""janus-tiny: Janus-Pro's recipe on the sample world, from nothing to a checkpoint.
+
+A tokenizer of text, a tokenizer of images, an understanding encoder and a language model come first; the papers take
+those ready-made. Then the three stages.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+
+from janus_core.checkpoints.save import save_checkpoint
+from janus_core.configs import JanusConfig, VQConfig
+from janus_core.models.janus import Janus
+from janus_core.processing import chat
+from janus_core.training.course import Course
+from janus_core.training.initial import initialise
+from janus_core.training.loop import Settings
+from janus_core.training.objectives import JanusObjective
+from janus_core.training.presets import Phase, Ratio
+from janus_core.training.recipes import tiny
+from janus_core.training.samples import draw_samples
+from janus_core.training.streams import Pictures
+from janus_core.training.vq import VQObjective, start_plain
+
+VQ = Phase("vq", 1500, 16, 1.5e-3, 50, "cosine")
+STAGES = (
+    Phase("stage1", 200, 64, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3)),
+    Phase("stage2", 3000, 64, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 5)),
+    Phase("stage3", 1500, 64, 7e-4, 0, "cosine", 0.0, 3, Ratio(5, 1, 4)),
+)
+CONFIG = JanusConfig(
+    llama=tiny.llama(num_layers=6),
+    siglip=tiny.TOWER,
+    vq=VQConfig(
+        num_codes=2048,
+        code_size=16,
+        base_channels=64,  # two to each of the 32 groups: alone, a channel would lose its level to the norm
+        channel_multipliers=(1, 1, 1, 1),
+        num_res_blocks=1,
+        z_channels=64,
+    ),
+    aligner_depth=2,
+    gen_aligner_depth=2,
+    gen_head_width=192,
+)
+
+
+def main(out: Path, settings: Settings) -> Path:
+    """Train to the end, or go on where the last call ended. Returns the checkpoint folder."""
+    processing = out / "processing"
+    tokenizer = tiny.write_processing(processing, CONFIG, settings.seed, bracketed=True)
+    model = Janus(CONFIG)
+    initialise(model, settings.seed)
+    start_plain(model.vq)
+
+    def draw(picture: Path) -> None:
+        _save(model, out / "latest", processing)
+        draw_samples(out / "latest", picture, settings.seed)
+
+    course = Course(out, settings, draw)
+    steps, side = VQ.steps, model.config.grid_side
+    vq = VQObjective(model.vq, side=side, quantise_from=steps // 4, revive_until=steps * 3 // 4)
+    course.run(VQ, vq, Pictures(tiny.IMAGES, settings.seed, VQ))
+    rows = tiny.row_maker(tokenizer, chat.BRACKETED)
+    tiny.train_reader(model, course, rows, settings.seed)
+    objective = JanusObjective(model, image_id=tokenizer.image_id, pad_id=tokenizer.pad_id)
+    tiny.train_stages(objective, STAGES, course, rows, settings.seed)
+    _save(model, out / "checkpoint", processing)
+    draw_samples(out / "checkpoint", out / "samples.png", settings.seed)
+    return out / "checkpoint"
+
+
+def _save(model: Janus, folder: Path, processing: Path) -> None:
+    """The checkpoint as it is shipped: Hugging Face layout, bfloat16."""
+    save_checkpoint(copy.deepcopy(model).to(torch.bfloat16), folder, processing_from=processing, layout="hf")

@@ -1,0 +1,96 @@
+"""janusflow-tiny: JanusFlow's recipe on the sample world, from nothing to a checkpoint with its VAE.
+
+A tokenizer of text, a VAE, an understanding encoder and a language model come first; the paper takes those ready-made.
+Then the three stages, with a running mean of the weights, which is what is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from janus_core.checkpoints.save import save_checkpoint
+from janus_core.configs import JanusFlowConfig, UViTConfig, VaeConfig
+from janus_core.models.janusflow import JanusFlow
+from janus_core.models.vae import Vae, build_vae
+from janus_core.processing import chat
+from janus_core.training.course import Course
+from janus_core.training.flow import FlowObjective
+from janus_core.training.initial import initialise
+from janus_core.training.loop import Settings
+from janus_core.training.presets import EMA_DECAY, Phase, Ratio
+from janus_core.training.recipes import tiny
+from janus_core.training.samples import draw_samples
+from janus_core.training.streams import Pictures
+from janus_core.training.vae import VaeObjective, measure_scale
+
+VAE = Phase("vae", 1000, 16, 2e-3, 50, "cosine")
+STAGES = (
+    Phase("stage1", 200, 64, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 1)),
+    Phase("stage2", 3200, 64, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 9)),
+    Phase("stage3", 1400, 64, 7e-4, 0, "cosine", 0.0, 3, Ratio(3, 1, 8)),
+)
+ALIGNED_LAYER = 2
+"""A quarter up, as the published 6th of 24."""
+CONFIG = JanusFlowConfig(
+    llama=tiny.llama(num_layers=8),
+    siglip=tiny.TOWER,
+    uvit=UViTConfig(
+        latent_channels=4,
+        width=96,
+        read_width=96,
+        kernel_size=2,
+        stride=2,
+        padding=0,
+        num_encoder_blocks=2,
+        num_decoder_blocks=2,
+        num_doublings=1,
+        encoder_eps=1e-6,
+        decoder_eps=1e-6,
+    ),
+    vae=VaeConfig(
+        latent_channels=4,
+        block_channels=(32, 64, 64),
+        layers_per_block=1,
+        num_norm_groups=8,
+        scaling_factor=1.0,  # measured once it is trained
+    ),
+)
+
+
+def main(out: Path, settings: Settings) -> Path:
+    """Train to the end, or go on where the last call ended. Returns the checkpoint folder."""
+    processing = out / "processing"
+    tokenizer = tiny.write_processing(processing, CONFIG, settings.seed, bracketed=False)
+    model, vae = JanusFlow(CONFIG), build_vae(CONFIG.vae, sample_size=tiny.SIDE)
+    initialise(model, settings.seed)
+    initialise(vae, settings.seed)
+
+    def draw(picture: Path) -> None:
+        _save(model, vae, out / "latest", processing)
+        draw_samples(out / "latest", picture, settings.seed)
+
+    parts = Course(out, settings, draw)
+    pictures = Pictures(tiny.IMAGES, settings.seed, VAE)
+    parts.run(VAE, VaeObjective(vae), pictures)
+    vae.eval().requires_grad_(False)
+    measure_scale(vae, pictures.batch(VAE.steps, 0, 1))
+    rows = tiny.row_maker(tokenizer, chat.PLAIN)
+    tiny.train_reader(model, parts, rows, settings.seed)
+    objective = FlowObjective(
+        model, vae, image_id=tokenizer.image_id, pad_id=tokenizer.pad_id, aligned_layer=ALIGNED_LAYER
+    )
+    stages = Course(out, replace(settings, ema_decay=EMA_DECAY), draw)
+    tiny.train_stages(objective, STAGES, stages, rows, settings.seed)
+    _save(model, vae, out / "checkpoint", processing)
+    draw_samples(out / "checkpoint", out / "samples.png", settings.seed)
+    return out / "checkpoint"
+
+
+def _save(model: JanusFlow, vae: Vae, folder: Path, processing: Path) -> None:
+    """The checkpoint as it is shipped: official layout, bfloat16, its VAE beside it."""
+    stored, stored_vae = copy.deepcopy(model).to(torch.bfloat16), copy.deepcopy(vae).to(torch.bfloat16)
+    save_checkpoint(stored, folder, vae=stored_vae, processing_from=processing)

@@ -1,0 +1,73 @@
+"""What both small models share: sizes, the text tokenizer, the tower, and the language model's first steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from janus_core.checkpoints.save import write_description
+from janus_core.configs import LlamaConfig, ModelConfig, SiglipConfig
+from janus_core.models.reader import Reader
+from janus_core.processing.chat import Roles
+from janus_core.processing.images import ImageSettings
+from janus_core.processing.tokenizer import Tokenizer
+from janus_core.training.batches import RowMaker
+from janus_core.training.course import Course
+from janus_core.training.objectives import ReaderObjective, TextObjective
+from janus_core.training.presets import Phase
+from janus_core.training.siglip import SiglipObjective
+from janus_core.training.stages import train_only
+from janus_core.training.streams import Mixture, Pairs, Sentences, corpus
+from janus_core.training.vocabulary import write_vocabulary
+
+SIDE = 64  # pixels
+VOCABULARY = 512
+HALF = (0.5, 0.5, 0.5)
+IMAGES = ImageSettings(SIDE, 14, HALF, HALF, 1 / 255, True)
+
+TOWER = SiglipConfig(image_size=SIDE, patch_size=8, width=128, num_layers=4, num_heads=4, mlp_width=512)
+
+SIGLIP = Phase("siglip", 1200, 64, 1e-3, 100, "cosine")
+LANGUAGE = Phase("language", 600, 64, 2e-3, 50, "cosine")
+
+
+def llama(num_layers: int) -> LlamaConfig:
+    return LlamaConfig(
+        hidden_size=192,
+        intermediate_size=512,
+        num_layers=num_layers,
+        num_heads=3,
+        num_kv_heads=3,
+        head_size=64,
+        vocab_size=VOCABULARY,
+        max_positions=1024,
+        rope_theta=10000.0,
+        norm_eps=1e-6,
+    )
+
+
+def write_processing(folder: Path, config: ModelConfig, seed: int, *, bracketed: bool) -> Tokenizer:
+    """Write all of a checkpoint but its weights: tokenizer, config and image settings."""
+    write_vocabulary(folder, corpus(seed, 4000), VOCABULARY, bracketed=bracketed)
+    write_description(folder, config, IMAGES, "hf" if bracketed else "official", torch.bfloat16)
+    return Tokenizer.from_folder(folder)
+
+
+def train_reader(model: Reader, course: Course, rows: RowMaker, seed: int) -> None:
+    """The tower and the language model, which the papers take ready-made."""
+    course.run(SIGLIP, SiglipObjective(model.vision, VOCABULARY), Pairs(IMAGES, seed, SIGLIP, rows))
+    course.run(LANGUAGE, TextObjective(model.llama, model.text_head), Sentences(IMAGES, seed, LANGUAGE, rows))
+
+
+def train_stages(
+    objective: ReaderObjective, stages: tuple[Phase, ...], course: Course, rows: RowMaker, seed: int
+) -> None:
+    for phase in stages:
+        assert phase.stage is not None
+        train_only(objective.model, phase.stage)
+        course.run(phase, objective, Mixture(IMAGES, seed, phase, rows), with_samples=True)
+
+
+def row_maker(tokenizer: Tokenizer, roles: Roles) -> RowMaker:
+    return RowMaker(tokenizer, roles, TOWER.num_patches)

@@ -1,0 +1,156 @@
+"""Endless data of the sample world, each batch a function of seed, phase and step.
+
+Source of the mixture: presets.py; of questions as questions and answers, and of the template: the Janus paper, 3.3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from janus_core.evaluation.captions import describe, phrase, prompt_for
+from janus_core.evaluation.render import render
+from janus_core.evaluation.scene import Scene, sample_scene
+from janus_core.processing.images import ImageSettings, scale
+from janus_core.training.batches import (
+    GenerationBatch,
+    MixedBatch,
+    RowMaker,
+    TextBatch,
+    TextRow,
+    UnderstandingBatch,
+    collate_generation,
+    collate_text,
+    collate_understanding,
+)
+from janus_core.training.presets import DROP_PROMPT, Phase
+
+QUESTIONS = (
+    "Describe this image.",
+    "What is in this image?",
+    "Caption this image.",
+    "What do you see?",
+    "Describe the picture.",
+)
+REPHRASE = "Say it another way: {}"
+_USUAL_QUESTION = 0.5
+"""How often the first question is asked; otherwise any of them."""
+
+
+def corpus(seed: int, count: int) -> list[str]:
+    """Sentences of all kinds that training shows, for a vocabulary."""
+    rng = random.Random(f"{seed}:corpus")
+    texts = [*QUESTIONS, *(REPHRASE.format("") for _ in range(count // 20))] * 2
+    for _ in range(count):
+        scene = sample_scene(rng)
+        texts += [f" {describe(scene)}", f": {phrase(scene, rng)}\n\n", f": {prompt_for(scene, rng)}\n\n"]
+    return texts
+
+
+class _World:
+    """Scenes and pictures for the rows of a phase."""
+
+    def __init__(self, images: ImageSettings, seed: int, phase: Phase) -> None:
+        self._images, self._seed, self._phase = images, seed, phase
+
+    def rngs(self, kind: str, count: int, step: int, process: int, num_processes: int) -> list[random.Random]:
+        """One for each row of this process; a row's does not depend on how many processes there are."""
+        return [
+            random.Random(
+                hashlib.sha256(f"train:{self._seed}:{self._phase.name}:{kind}:{step}:{row}".encode()).digest()
+            )
+            for row in range(process, count, num_processes)
+        ]
+
+    def picture(self, scene: Scene, rng: random.Random) -> NDArray[np.float32]:
+        """float32 [3, S, S], as the vision tower reads it."""
+        return scale(render(scene, rng, self._images.image_size), self._images)
+
+    def pictures(self, step: int, process: int, num_processes: int) -> tuple[Tensor, list[Scene], list[random.Random]]:
+        rngs = self.rngs("picture", self._phase.batch_size, step, process, num_processes)
+        scenes = [sample_scene(rng) for rng in rngs]
+        pixels = np.stack([self.picture(scene, rng) for scene, rng in zip(scenes, rngs, strict=True)])
+        return torch.from_numpy(pixels), scenes, rngs
+
+
+class Pictures(_World):
+    """Pixels in [-1, 1] alone, for tokenizers of images."""
+
+    def batch(self, step: int, process: int, num_processes: int) -> Tensor:
+        return self.pictures(step, process, num_processes)[0]
+
+
+class Pairs(_World):
+    """Pictures and captions, for the contrastive loss."""
+
+    def __init__(self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker) -> None:
+        super().__init__(images, seed, phase)
+        self._rows = rows
+
+    def batch(self, step: int, process: int, num_processes: int) -> tuple[Tensor, TextBatch]:
+        pixels, scenes, _ = self.pictures(step, process, num_processes)
+        return pixels, collate_text([self._rows.text(describe(scene)) for scene in scenes])
+
+
+class Sentences(_World):
+    """Text alone, for the language model."""
+
+    def __init__(self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker) -> None:
+        super().__init__(images, seed, phase)
+        self._rows = rows
+
+    def batch(self, step: int, process: int, num_processes: int) -> TextBatch:
+        rngs = self.rngs("text", self._phase.batch_size, step, process, num_processes)
+        return collate_text([text_row(self._rows, rng, False) for rng in rngs])
+
+
+class Mixture(_World):
+    """The three kinds of data of a stage, in its ratio, in every batch."""
+
+    def __init__(self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker) -> None:
+        super().__init__(images, seed, phase)
+        self._rows = rows
+
+    def batch(self, step: int, process: int, num_processes: int) -> MixedBatch:
+        understanding, text, generation = self._phase.ratio_at(step).split(self._phase.batch_size)
+        place = (step, process, num_processes)
+        batch = MixedBatch()
+        if rngs := self.rngs("understanding", understanding, *place):
+            batch = MixedBatch(understanding=self._understanding(rngs))
+        if rngs := self.rngs("text", text, *place):
+            texts = [text_row(self._rows, rng, self._phase.stage == 3) for rng in rngs]
+            batch = MixedBatch(batch.understanding, collate_text(texts))
+        if rngs := self.rngs("generation", generation, *place):
+            batch = MixedBatch(batch.understanding, batch.text, self._generation(rngs))
+        return batch
+
+    def _understanding(self, rngs: list[random.Random]) -> UnderstandingBatch:
+        rows, pictures = [], []
+        for rng in rngs:
+            scene = sample_scene(rng)
+            question = QUESTIONS[0] if rng.random() < _USUAL_QUESTION else rng.choice(QUESTIONS)
+            rows.append(self._rows.understanding(question, describe(scene)))
+            pictures.append(self.picture(scene, rng))
+        return collate_understanding(rows, pictures)
+
+    def _generation(self, rngs: list[random.Random]) -> GenerationBatch:
+        prompts, dropped, pictures = [], [], []
+        for rng in rngs:
+            scene = sample_scene(rng)
+            prompts.append(self._rows.image_prompt(prompt_for(scene, rng)))
+            dropped.append(rng.random() < DROP_PROMPT)
+            pictures.append(self.picture(scene, rng))
+        return collate_generation(prompts, dropped, pictures)
+
+
+def text_row(rows: RowMaker, rng: random.Random, as_dialogue: bool) -> TextRow:
+    """A caption of a scene that no picture shows; as a dialogue, one caption asked for by another."""
+    scene = sample_scene(rng)
+    if as_dialogue:
+        return rows.dialogue(REPHRASE.format(phrase(scene, rng)), describe(scene))
+    return rows.text(phrase(scene, rng))

@@ -1,0 +1,103 @@
+"""The image tokenizer's own training, small: reconstruction and codebook, without a discriminator.
+
+Shapes: B images, T codes of an image, C code size, K codes in the book, R remembered features.
+Source: LlamaGen (arXiv 2406.06525) section 2.1; the losses are in deepseek-ai/Janus@1daa72f janus/models/vq_model.py.
+Its perceptual and adversarial terms are left out: they need trained networks, and the sample world has no texture.
+The first steps go without the quantiser: codes then start as features of a model that already draws.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from janus_core.models.vq import AttnBlock, ResBlock, VQModel
+from janus_core.training.losses import Losses
+
+_COMMITMENT = 0.25
+_REMEMBERED = 8192
+_REVIVE_EVERY = 25
+"""Steps after which a code that was not used since the last time starts anew where the quantiser is worst."""
+
+
+class VQObjective(nn.Module):
+    """mean |x - x'| + mean (x - x')^2 + codebook + 0.25 commitment, straight through the quantiser."""
+
+    features: Tensor
+    errors: Tensor
+    used: Tensor
+    num_steps: Tensor
+
+    def __init__(self, vq: VQModel, *, side: int, quantise_from: int, revive_until: int) -> None:
+        """side: of the grid, in codes. The others are steps: of the first quantised one, and of the last revival."""
+        super().__init__()
+        self.vq = vq
+        self._side, self._quantise_from, self._revive_until = side, quantise_from, revive_until
+        num_codes, code_size = vq.codebook.shape
+        self.register_buffer("features", torch.zeros(_REMEMBERED, code_size))
+        self.register_buffer("errors", torch.zeros(_REMEMBERED))
+        self.register_buffer("used", torch.zeros(num_codes, dtype=torch.bool))
+        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, pixels_BCHW: Tensor) -> Losses:
+        step = int(self.num_steps)
+        self.num_steps += 1
+        z_BTC = nn.functional.normalize(self.vq.encode_features(pixels_BCHW).float(), dim=-1)
+        if step < self._quantise_from:
+            self._remember(z_BTC.detach(), z_BTC.new_zeros(z_BTC.shape[:2]))
+            return self._drawn(z_BTC, pixels_BCHW, z_BTC.new_zeros(()))
+        self._renew_codes(step)
+        codes_BT = self.vq.nearest_codes(z_BTC.detach())
+        self.used[codes_BT.flatten()] = True
+        chosen_BTC = self.vq.look_up(codes_BT, self._side, self._side).flatten(2).transpose(1, 2)
+        errors_BT = (chosen_BTC - z_BTC).detach().square().sum(-1)
+        self._remember(z_BTC.detach(), errors_BT)
+        codebook = (chosen_BTC - z_BTC.detach()).square().sum(-1).mean()
+        commitment = (chosen_BTC.detach() - z_BTC).square().sum(-1).mean()
+        straight_BTC = z_BTC + (chosen_BTC - z_BTC).detach()
+        return self._drawn(straight_BTC, pixels_BCHW, codebook + _COMMITMENT * commitment)
+
+    def _drawn(self, z_BTC: Tensor, pixels_BCHW: Tensor, quantiser: Tensor) -> Losses:
+        z_BCHW = z_BTC.transpose(1, 2).reshape(len(z_BTC), -1, self._side, self._side)
+        difference = self.vq.decode_features(z_BCHW).float() - pixels_BCHW
+        absolute, squared = difference.abs().mean(), difference.square().mean()
+        parts = {"absolute": absolute, "squared": squared, "quantiser": quantiser}
+        return Losses(absolute + squared + quantiser, {name: value.detach() for name, value in parts.items()})
+
+    @torch.no_grad()
+    def _remember(self, z_BTC: Tensor, errors_BT: Tensor) -> None:
+        """The newest features push out the oldest."""
+        new_RC = z_BTC.flatten(0, 1)[:_REMEMBERED]
+        self.features.copy_(torch.cat((new_RC, self.features))[:_REMEMBERED])
+        self.errors.copy_(torch.cat((errors_BT.flatten()[:_REMEMBERED], self.errors))[:_REMEMBERED])
+
+    @torch.no_grad()
+    def _renew_codes(self, step: int) -> None:
+        if step == self._quantise_from:
+            self.vq.codebook.copy_(spread(self.features, len(self.vq.codebook)))
+        elif step % _REVIVE_EVERY == 0:
+            unused_K = (~self.used).nonzero().flatten()
+            if step < self._revive_until and len(unused_K):
+                worst = torch.multinomial(self.errors + 1e-9, len(unused_K))
+                self.vq.codebook[unused_K] = self.features[worst]
+            self.used.zero_()
+
+
+def spread(points_RC: Tensor, count: int) -> Tensor:
+    """`count` of the points, each drawn with the square of its distance to those drawn before (k-means++'s start)."""
+    chosen = [int(torch.randint(len(points_RC), ()))]
+    distances_R = (points_RC - points_RC[chosen[0]]).square().sum(-1)
+    for _ in range(count - 1):
+        chosen.append(int(torch.multinomial(distances_R + 1e-9, 1)))
+        distances_R = torch.minimum(distances_R, (points_RC - points_RC[chosen[-1]]).square().sum(-1))
+    return points_RC[chosen]
+
+
+@torch.no_grad()
+def start_plain(vq: VQModel) -> None:
+    """Blocks that add nothing at first: what is left is a short chain of convolutions, which learns fast."""
+    for module in vq.modules():
+        if isinstance(module, ResBlock):
+            nn.init.zeros_(module.conv2.weight)
+        elif isinstance(module, AttnBlock):
+            nn.init.zeros_(module.proj_out.weight)
