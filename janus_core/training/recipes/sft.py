@@ -2,69 +2,101 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from janus_core.checkpoints.config_json import read_config
-from janus_core.checkpoints.load import load_model
 from janus_core.checkpoints.save import save_checkpoint
+from janus_core.engine.engine import Engine, load_engine
 from janus_core.errors import DataInvalid
-from janus_core.models.janus import Janus
+from janus_core.models.reader import Reader
 from janus_core.processing import chat
-from janus_core.processing.images import read_image_settings
-from janus_core.processing.tokenizer import Tokenizer
 from janus_core.registry import resolve
-from janus_core.training.batches import RowMaker
+from janus_core.training.batches import MixedBatch, RowMaker
 from janus_core.training.course import Course
 from janus_core.training.loop import Settings
-from janus_core.training.objectives import JanusObjective
+from janus_core.training.losses import CrossEntropy, Losses
+from janus_core.training.objectives import ReaderObjective
 from janus_core.training.pairs import CaptionPairs, read_pairs
-from janus_core.training.presets import Phase
+from janus_core.training.presets import PUBLISHED, Phase
 from janus_core.training.stages import train_only
+from janus_core.training.streams import QUESTIONS
 
-_PUBLISHED_RATE, _PUBLISHED_WIDTH = 4e-5, 2048
+_USUAL_RATE, _USUAL_WIDTH = 4e-5, 2048  # Janus-Pro-1B's
 
 
 @dataclass(frozen=True)
 class Options:
-    """init: a model's name or a checkpoint folder. images: where ids lie; None is beside `data`.
+    """init: a pulled model's name or a checkpoint folder. images: where pictures lie; None is beside `data`.
 
-    learning_rate: None is the published 4e-5 at width 2048, and more for narrower models in proportion.
+    prompt: what is asked about every picture. batch_size: in pairs.
+    learning_rate: None is the published one of the third stage; of other models 4e-5, and in proportion more for those
+    narrower than 2048.
     """
 
     init: str
     data: Path
-    images: Path | None
-    question: str
-    epochs: float
-    batch_size: int
-    learning_rate: float | None
+    images: Path | None = None
+    prompt: str = QUESTIONS[0]
+    epochs: float = 3.0
+    batch_size: int = 16
+    learning_rate: float | None = None
+
+
+class ReadingObjective(ReaderObjective):
+    """Answers about pictures alone, of any Janus."""
+
+    def forward(self, batch: MixedBatch) -> Losses:
+        entropy = CrossEntropy()
+        self.read(batch, entropy)
+        return entropy.mean()
 
 
 def main(out: Path, settings: Settings, options: Options) -> Path:
-    """Train to the end, or go on where the last call ended. Returns the checkpoint folder, in the layout of `init`."""
-    folder = resolve(options.init)
+    """Train to the end, or go on where the last call ended.
+
+    Returns the checkpoint folder: in layout and dtype as `init`, the weights that draw unchanged.
+    """
     pairs = read_pairs(options.data, options.images)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(folder, device, torch.float32)
-    if not isinstance(model, Janus):
-        raise DataInvalid(f"{folder} is a JanusFlow; only Janus and Janus-Pro can be fine-tuned yet")
-    _, layout, _ = read_config(folder)
-    tokenizer, images = Tokenizer.from_folder(folder), read_image_settings(folder)
-    roles = chat.BRACKETED if tokenizer.knows(chat.BRACKETED.user) else chat.PLAIN
-    steps = max(1, math.ceil(options.epochs * len(pairs) / options.batch_size))
-    rate = options.learning_rate or _PUBLISHED_RATE * _PUBLISHED_WIDTH / model.config.llama.hidden_size
+    folder = resolve(options.init)
+    engine = load_engine(options.init, device="cpu")
+    model, stored_as = engine.model, engine.model.dtype
+    rows = RowMaker(engine.tokenizer, engine.roles, model.config.siglip.num_patches)
+    _check_prompt(options.prompt, rows, engine.info.max_positions)
+    steps = math.ceil(options.epochs * len(pairs) / options.batch_size)
+    rate = options.learning_rate or _usual_rate(engine)
     phase = Phase("sft", steps, options.batch_size, rate, 0, "cosine", 0.0, 3)
     print(f"{len(pairs)} pairs, {steps} steps of {options.batch_size}, learning rate {rate:.2g}", flush=True)  # noqa: T201
-    train_only(model, 3)
-    objective = JanusObjective(model, image_id=tokenizer.image_id, pad_id=tokenizer.pad_id)
-    rows = RowMaker(tokenizer, roles, model.config.siglip.num_patches)
-    course = Course(out, settings, lambda picture: None)
-    course.run(phase, objective, CaptionPairs(pairs, options.question, rows, images, settings.seed, phase))
-    stored = copy.deepcopy(model).to(torch.bfloat16)
-    save_checkpoint(stored, out / "checkpoint", processing_from=folder, layout=layout)
+    train_only_reading(model.float())
+    stream = CaptionPairs(
+        pairs, options.prompt, rows, engine.images, settings.seed, phase, max_tokens=engine.info.max_positions
+    )
+    Course(out, settings, draw=lambda picture: None).run(
+        phase, ReadingObjective(model, image_id=engine.tokenizer.image_id), stream
+    )
+    _, layout, _ = read_config(folder)
+    save_checkpoint(model.to(stored_as), out / "checkpoint", processing_from=folder, layout=layout)
     return out / "checkpoint"
+
+
+def train_only_reading(model: Reader) -> None:
+    """What the third stage trains, but for what draws, which no answer reaches."""
+    train_only(model, 3)
+    for name, parameter in model.named_parameters():
+        if name.startswith("gen_"):
+            parameter.requires_grad_(False)
+
+
+def _usual_rate(engine: Engine) -> float:
+    if engine.info.name in PUBLISHED:
+        return PUBLISHED[engine.info.name][-1].learning_rate
+    return _USUAL_RATE * max(1.0, _USUAL_WIDTH / engine.model.config.llama.hidden_size)
+
+
+def _check_prompt(prompt: str, rows: RowMaker, max_positions: int) -> None:
+    if prompt.count(chat.IMAGE) > 1:
+        raise DataInvalid(f"the prompt has room for {prompt.count(chat.IMAGE)} pictures; every pair has one")
+    length = rows.understanding(prompt, "").first_target
+    if length >= max_positions:
+        raise DataInvalid(f"the prompt is {length} tokens long and {max_positions - 1} fit. Shorten it.")
