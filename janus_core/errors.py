@@ -12,7 +12,8 @@ JanusCoreError
 │   ├── NeverLocked         the folder has no janus.lock.json to compare with
 │   └── LockMismatch        files differ from janus.lock.json; each is named
 ├── TokenCountMismatch      image tokens do not fill their grid
-└── DataInvalid             what was given to train on cannot be read
+├── DataInvalid             what was given to train on cannot be read
+└── RunMismatch             a folder holds a training run that was begun with other options
 
 A request that cannot be served is no error: it comes back as `Rejected` in its place.
 """
@@ -99,3 +100,7 @@ class TokenCountMismatch(JanusCoreError):
 
 class DataInvalid(JanusCoreError):
     """What was given to train on cannot be read; the message says which line or file."""
+
+
+class RunMismatch(JanusCoreError):
+    """The folder holds a training run that was begun with other options; the message names them."""
