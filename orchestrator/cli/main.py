@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import administration, doctor, evaluate, jobs, models, servers, submit
+from orchestrator.cli import administration, doctor, evaluate, jobs, models, servers, submit, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,6 +15,7 @@ app = typer.Typer(
 app.command()(submit.caption)
 app.command()(submit.generate)
 app.command()(evaluate.evaluate)
+app.command()(train.train)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(administration.teams, name="teams")
