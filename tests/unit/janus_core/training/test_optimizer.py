@@ -1,0 +1,64 @@
+"""The learning rate over time, the optimizer, and the running mean."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from janus_core.training.optimizer import RunningMean, build_optimizer, learning_rate_at, set_learning_rate
+from janus_core.training.presets import Phase
+
+CONSTANT = Phase("p", 100, 1, 1e-3, 10, "constant", weight_decay=0.1)
+COSINE = Phase("p", 100, 1, 1e-3, 10, "cosine")
+
+
+@pytest.mark.parametrize("phase", [CONSTANT, COSINE])
+def test_the_rate_rises_in_equal_steps_from_the_first_step_on(phase: Phase) -> None:
+    assert [learning_rate_at(phase, step) for step in (0, 1, 4, 9)] == pytest.approx([1e-4, 2e-4, 5e-4, 1e-3])
+    assert learning_rate_at(phase, 10) == 1e-3
+
+
+def test_a_constant_rate_stays() -> None:
+    assert {learning_rate_at(CONSTANT, step) for step in range(10, 100)} == {1e-3}
+
+
+def test_half_a_cosine_ends_at_zero() -> None:
+    rates = [learning_rate_at(COSINE, step) for step in range(10, 101)]
+    assert rates == sorted(rates, reverse=True)
+    assert (rates[45], rates[90]) == pytest.approx((5e-4, 0))
+    assert 0 < rates[89] < 1e-6, "the last step still learns a little"
+
+
+def test_without_warm_up_the_first_step_has_the_whole_rate() -> None:
+    assert learning_rate_at(Phase("p", 10, 1, 1e-3, 0, "cosine"), 0) == 1e-3
+
+
+def test_the_optimizer_is_the_papers_one() -> None:
+    optimizer = build_optimizer([nn.Parameter(torch.ones(2))], CONSTANT)
+    (group,) = optimizer.param_groups
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.95), 1e-8, 0.1)
+    set_learning_rate(optimizer, 0.5)
+    assert group["lr"] == 0.5
+
+
+def test_a_running_mean_follows_the_weights() -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    mean, slow = RunningMean([weight], 0.9), 1.0
+    for value in (2.0, -1.0, 5.0):
+        weight.data.fill_(value)
+        mean.update()
+        slow = 0.9 * slow + 0.1 * value
+    assert mean.means[0].item() == pytest.approx(slow)
+    mean.exchange()
+    assert (weight.item(), mean.means[0].item()) == (pytest.approx(slow), 5.0)
+    mean.exchange()
+    assert weight.item() == 5.0
+
+
+def test_without_decay_the_mean_is_the_weights() -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    mean = RunningMean([weight], 0.0)
+    weight.data.fill_(3.0)
+    mean.update()
+    assert mean.means[0].item() == 3.0
