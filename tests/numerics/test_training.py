@@ -6,23 +6,26 @@ from typing import Literal
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from janus_core import Engine
 from janus_core.checkpoints.load import build_empty
 from janus_core.checkpoints.random import tiny_config
+from janus_core.engine.guidance import without_prompt
 from janus_core.models.janus import Janus
 from janus_core.training.batches import (
+    IGNORED,
     GenerationBatch,
     MixedBatch,
+    TextBatch,
     TextRow,
+    UnderstandingBatch,
     collate_generation,
     collate_text,
     collate_understanding,
 )
 from janus_core.training.initial import initialise
 from janus_core.training.objectives import JanusObjective
-from janus_core.training.presets import PUBLISHED, Ratio
 from janus_core.training.stages import train_only
 
 from .conftest import expected
@@ -71,8 +74,51 @@ def test_a_stage_trains_its_own_parameters_and_no_others(stage: Literal[1, 2, 3]
     assert silent == []
 
 
-def test_the_published_mixtures_fill_a_batch() -> None:
-    assert Ratio(2, 3, 5).split(512) == (102, 154, 256)
-    for phases in PUBLISHED.values():
-        assert [phase.stage for phase in phases] == [1, 2, 3]
-        assert all(sum(phase.ratio_at(0).split(phase.batch_size)) == phase.batch_size for phase in phases)
+def test_a_dropped_prompt_is_drawn_as_inference_draws_without_it() -> None:
+    model = build_empty(tiny_config()).to_empty(device="cpu")
+    initialise(model, 0)
+    objective = JanusObjective(model, image_id=IMAGE_ID, pad_id=PAD_ID)
+    num_codes = model.config.num_codes_per_image
+    codes = torch.randint(512, (1, num_codes), generator=torch.Generator().manual_seed(1))
+
+    def logits(ids: list[int], *, dropped: bool) -> Tensor:
+        pixels = torch.zeros(3, 8, 8).numpy()
+        with torch.no_grad():
+            return objective.code_logits(collate_generation([ids], [dropped], [pixels]), codes)
+
+    prompt, other, shorter = [1, 2, 3, 4, 9], [1, 5, 6, 7, 9], [1, 2, 3, 9]
+    gone = logits(prompt, dropped=True)
+    assert torch.equal(gone, logits(other, dropped=True))
+    assert torch.equal(gone, logits(without_prompt(prompt, PAD_ID), dropped=False))
+    assert not torch.allclose(gone, logits(shorter, dropped=True), atol=1e-4)
+    assert not torch.allclose(logits(prompt, dropped=False), logits(other, dropped=False), atol=1e-4)
+
+
+def test_a_padded_batch_of_all_kinds_is_the_mean_over_the_targets_of_its_rows_alone() -> None:
+    model = build_empty(tiny_config()).to_empty(device="cpu")
+    initialise(model, 0)
+    objective = JanusObjective(model, image_id=IMAGE_ID, pad_id=PAD_ID)
+    whole = batch(model)
+    assert whole.understanding is not None
+    assert whole.text is not None
+    assert whole.generation is not None
+    alone: list[tuple[int, MixedBatch]] = []
+    for n in range(2):
+        seen, read, drawn = whole.understanding, whole.text, whole.generation
+        for kind, part in (("understanding", seen), ("text", read)):
+            learnt = (part.targets[n] != IGNORED).nonzero().flatten()
+            end = int(learnt[-1]) + 2
+            row = {"ids": part.ids[n : n + 1, :end], "targets": part.targets[n : n + 1, :end]}
+            if kind == "understanding":
+                alone.append((len(learnt), MixedBatch(UnderstandingBatch(**row, pixels=seen.pixels[n : n + 1]))))
+            else:
+                alone.append((len(learnt), MixedBatch(text=TextBatch(**row))))
+        ids = drawn.ids[n : n + 1, : int(drawn.lengths[n])]
+        rest = (tensor[n : n + 1] for tensor in (drawn.lengths, drawn.dropped, drawn.pixels))
+        alone.append((model.config.num_codes_per_image, MixedBatch(generation=GenerationBatch(ids, *rest))))
+    assert [count for count, _ in alone] == [2, 2, 36, 1, 2, 36]
+    with torch.no_grad():
+        mean = sum(count * float(objective(row).total) for count, row in alone) / sum(count for count, _ in alone)
+        together = objective(whole)
+    assert float(together.total) == pytest.approx(mean, rel=1e-5)
+    assert together.parts.keys() == {"understanding", "text", "generation"}
