@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +17,13 @@ from torch import Tensor
 
 from janus_core import Caption, CaptionRequest, GeneratedImage, GenerateRequest, load_engine
 from janus_core.checkpoints.config_json import read_config
-from janus_core.checkpoints.load import load_model
+from janus_core.checkpoints.load import build_empty, load_model
 from janus_core.checkpoints.random import tiny_config, tiny_flow_config, write_random_checkpoint
-from janus_core.configs import Layout
+from janus_core.configs import Layout, ModelConfig
 from janus_core.processing import chat
 from janus_core.training import __main__ as program
+from janus_core.training.batches import MixedBatch, TextRow, collate_understanding
+from janus_core.training.initial import initialise
 from janus_core.training.loop import read_log
 from janus_core.training.recipes import sft
 
@@ -84,6 +89,36 @@ def test_only_what_reads_pictures_and_writes_answers_changes(
     seen = CaptionRequest(Image.new("RGB", (9, 9)), "What?", max_new_tokens=4)
     assert isinstance(engine.caption([seen])[0], Caption)
     assert isinstance(engine.generate([GenerateRequest("red", steps=2)])[0], GeneratedImage)
+
+
+def test_the_command_stops_and_goes_on_in_bfloat16_without_a_warning(data: Path, tmp_path: Path) -> None:
+    """As it is typed, in processes of its own: accelerate keeps one precision for the life of a process."""
+    given = ["--recipe=sft", f"--init={janus(tmp_path / 'init')}", f"--data={data}", "--epochs=1", "--batch-size=2"]
+    command = [sys.executable, "-W", "error", "-c", "from orchestrator.cli.main import app; app()", "train", *given]
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    for _ in range(2):
+        done = subprocess.run(
+            [*command, f"--out={tmp_path / 'out'}", "--precision=bfloat16", "--threads=1"],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"The model is in {tmp_path / 'out' / 'checkpoint'}"
+    assert not [line for line in done.stdout.splitlines() if line.startswith("sft ")], "what is done is not done again"
+
+
+@pytest.mark.parametrize("config", [tiny_config(), tiny_flow_config()])
+def test_what_is_trained_is_what_answers_reach(config: ModelConfig) -> None:
+    model = build_empty(config).to_empty(device="cpu")
+    initialise(model, 0)
+    sft.train_only_reading(model)
+    side, patches = config.siglip.image_size, config.siglip.num_patches
+    row = TextRow([1, 2, *[300] * patches, 3, 4], patches + 3)
+    batch = collate_understanding([row], [np.zeros((3, side, side), np.float32)])
+    sft.ReadingObjective(model, image_id=300)(MixedBatch(batch)).total.backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
 def test_the_vae_goes_along(data: Path, tmp_path: Path) -> None:
