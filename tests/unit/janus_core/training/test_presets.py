@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from janus_core.registry import MODELS
@@ -52,3 +54,18 @@ def test_every_published_model_has_its_three_stages_and_full_batches() -> None:
     for phases in PUBLISHED.values():
         assert [phase.stage for phase in phases] == [1, 2, 3]
         assert all(sum(phase.ratio_at(0).split(phase.batch_size)) == phase.batch_size for phase in phases)
+
+
+def test_the_page_shows_them_as_they_are() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "training.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Published hyper-parameters\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    assert rows == [write_row(name, phase) for name, phases in PUBLISHED.items() for phase in phases]
+
+
+def write_row(name: str, phase: Phase) -> str:
+    assert phase.ratio is not None
+    rate = f"{phase.learning_rate:.0e}".replace("e-0", "e-")
+    ratio = " : ".join(str(part) for part in (phase.ratio.understanding, phase.ratio.text, phase.ratio.generation))
+    cells = [f"`{name}`", phase.stage, rate, phase.schedule, f"{phase.warmup_steps:,}", f"{phase.weight_decay:g}"]
+    return f"| {' | '.join(map(str, [*cells, f'{phase.steps:,}', phase.batch_size, ratio]))} |"
