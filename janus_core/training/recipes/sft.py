@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from janus_core.checkpoints.config_json import read_config
@@ -24,6 +24,8 @@ from janus_core.training.stages import train_only
 from janus_core.training.streams import QUESTIONS
 
 _USUAL_RATE, _USUAL_WIDTH = 4e-5, 2048  # Janus-Pro-1B's
+_PARAMETERS_A_SECOND = 1.5e6
+"""So many are trained for each second between two saves: writing them, 16 bytes each, is then a small part of it."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def main(out: Path, settings: Settings, options: Options) -> Path:
     phase = Phase("sft", steps, options.batch_size, rate, 0, "cosine", 0.0, 3)
     print(f"{len(pairs)} pairs, {steps} steps of {options.batch_size}, learning rate {rate:.2g}", flush=True)  # noqa: T201
     train_only_reading(model.float())
+    settings = replace(settings, save_every_seconds=max(settings.save_every_seconds, _seconds_between_saves(model)))
     stream = CaptionPairs(
         pairs, options.prompt, rows, engine.images, settings.seed, phase, max_tokens=engine.info.max_positions
     )
@@ -86,6 +89,10 @@ def train_only_reading(model: Reader) -> None:
     for name, parameter in model.named_parameters():
         if name.startswith("gen_"):
             parameter.requires_grad_(False)
+
+
+def _seconds_between_saves(model: Reader) -> float:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad) / _PARAMETERS_A_SECOND
 
 
 def _usual_rate(engine: Engine) -> float:
