@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
@@ -19,6 +20,14 @@ RELATIONS = tuple(INVERSE)
 KINDS = {"single": 0.2, "several": 0.2, "relation": 0.35, "mixed": 0.25}
 """Each kind with its share."""
 
+MOST_OBJECTS = 4
+
+_VALUES: dict[str, tuple[Any, ...]] = {
+    "count": tuple(range(1, MOST_OBJECTS + 1)),
+    "size": SIZES,
+    "colour": COLOURS,
+    "shape": SHAPES,
+}
 _COUNTS: dict[str, tuple[tuple[int, ...], ...]] = {
     "single": ((1,),),
     "several": ((2,), (3,), (4,)),
@@ -116,6 +125,31 @@ def sample_scene(rng: random.Random, kind: str | None = None, held_out: bool = F
         scene = _sample(rng, kind)
         if is_held_out(scene) == held_out:
             return scene
+
+
+def vary_scene(scene: Scene, rng: random.Random) -> Scene:
+    """A scene that training may show, with one thing changed; a relation ends where an object becomes several."""
+    while True:
+        varied = _vary(scene, rng)
+        looks = {(group.colour, group.shape) for group in varied.groups}
+        is_drawable = len(looks) == len(varied.groups) and sum(group.count for group in varied.groups) <= MOST_OBJECTS
+        is_whole = (varied.relation is not None) == (varied.kind == "relation")
+        if is_drawable and is_whole and varied != scene and not is_held_out(varied):
+            return varied
+
+
+def _vary(scene: Scene, rng: random.Random) -> Scene:
+    what = rng.choice(("background", "relation", *_VALUES))
+    if what == "background":
+        return replace(scene, background=rng.choice(BACKGROUNDS))
+    if what == "relation":
+        return scene if scene.relation is None else replace(scene, relation=rng.choice(RELATIONS))
+    groups = list(scene.groups)
+    place = rng.randrange(len(groups))
+    change: dict[str, Any] = {what: rng.choice(_VALUES[what])}
+    groups[place] = replace(groups[place], **change)
+    are_single = all(group.count == 1 for group in groups)
+    return Scene(tuple(groups), scene.background, scene.relation if are_single else None)
 
 
 def _sample(rng: random.Random, kind: str) -> Scene:

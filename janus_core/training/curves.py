@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from janus_core.training.loop import read_log
@@ -16,12 +17,12 @@ def draw_curves(log: Path, picture: Path, title: str) -> None:
         return
     from matplotlib.figure import Figure
 
-    names = [name for name in lines[-1] if name not in _NO_CURVE]
+    names = [name for name in dict.fromkeys(name for line in lines for name in line) if name not in _NO_CURVE]
     figure = Figure(figsize=(3.2 * len(names), 2.8), layout="constrained")
     steps = [line["step"] for line in lines]
     for index, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), index + 1)
-        axes.plot(steps, [line[name] for line in lines], linewidth=1)
+        axes.plot(steps, [line.get(name, math.nan) for line in lines], linewidth=1)
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)

@@ -28,6 +28,8 @@ class FlowObjective(ReaderObjective):
     def __init__(self, model: JanusFlow, vae: Vae, *, image_id: int, pad_id: int, aligned_layer: int) -> None:
         """aligned_layer: from 1; the block whose output is aligned. The projector is not part of the checkpoint."""
         super().__init__(model, image_id=image_id)
+        if model.config.grid_side**2 != model.config.siglip.num_patches:
+            raise ValueError("latents can be aligned with the tower only where its patches have the same grid")
         self.vae = vae
         self._pad_id, self._aligned_layer = pad_id, aligned_layer
         hidden, width = model.config.llama.hidden_size, model.config.siglip.width

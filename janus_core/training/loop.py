@@ -6,22 +6,25 @@ stopped and resumed gives the same weights as one that was not; on the CPU, with
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from janus_core.training.losses import Losses
 from janus_core.training.optimizer import RunningMean, build_optimizer, learning_rate_at, set_learning_rate
 from janus_core.training.presets import CLIP_NORM, Phase
+from janus_core.training.seeds import seed_of
 
 Precision = Literal["bfloat16", "float32"]
 
@@ -34,11 +37,10 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """seed: of everything. ema_decay: None keeps no running mean. stop_at: end early, as if the power went."""
+    """seed: of everything. stop_at: end early, as if the power went."""
 
     seed: int
     precision: Precision
-    ema_decay: float | None = None
     log_every: int = 20
     save_every_seconds: float = 120.0
     stop_at: int | None = None
@@ -69,72 +71,85 @@ def train(
 
     accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bfloat16" else "no")
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    run = _Run(objective, build_optimizer(trained, phase), RunningMean(trained, settings.ema_decay or 0.0), folder)
-    first = run.resume(accelerator.device)
-    wrapped, optimizer = accelerator.prepare(objective, run.optimizer)
+    wrapped, optimizer = accelerator.prepare(objective, build_optimizer(trained, phase))
+    mean = RunningMean(trained, phase.ema_decay) if phase.ema_decay is not None else None
+    run = _Run(objective, optimizer, mean, folder)
+    first = run.resume()
     log = Log(folder / "log.jsonl", phase, first, settings.log_every if accelerator.is_main_process else 0)
     saved_at = time.monotonic()
     objective.train()
     for step, batch in _prefetched(stream, first, phase.steps, accelerator.process_index, accelerator.num_processes):
         set_learning_rate(optimizer, learning_rate_at(phase, step))
-        torch.manual_seed(_seed_of(settings.seed, phase.name, step, accelerator.process_index))
-        losses: Losses = wrapped(_moved(batch, accelerator.device))
+        torch.manual_seed(seed_of(settings.seed, phase.name, step, accelerator.process_index))
+        with _attention(accelerator.device):
+            losses: Losses = wrapped(_moved(batch, accelerator.device))
         accelerator.backward(losses.total)
         norm = accelerator.clip_grad_norm_(trained, CLIP_NORM)
         optimizer.step()
         optimizer.zero_grad()
-        if settings.ema_decay is not None:
-            run.mean.update()
+        if mean is not None:
+            mean.update()
         log.add(step, losses, norm)
         stopping = settings.stop_at is not None and step + 1 >= settings.stop_at
         if accelerator.is_main_process and (stopping or time.monotonic() - saved_at > settings.save_every_seconds):
-            run.save(step + 1)
             log.flush()
+            run.save(step + 1)
             saved_at = time.monotonic()
             if on_save is not None:
-                objective.eval()
-                on_save(step + 1)
-                objective.train()
+                run.show(partial(on_save, step + 1))
         if stopping:
             raise Stopped(f"{phase.name} stopped after step {step + 1} of {phase.steps}")
     log.flush()
-    if settings.ema_decay is not None:
-        run.mean.exchange()
+    if mean is not None:
+        mean.exchange()
     objective.eval()
 
 
 class _Run:
     """What a phase changes, and state.pt, which holds it."""
 
-    def __init__(self, objective: nn.Module, optimizer: torch.optim.Optimizer, mean: RunningMean, folder: Path) -> None:
-        self.objective, self.optimizer, self.mean, self._folder = objective, optimizer, mean, folder
+    def __init__(
+        self, objective: nn.Module, optimizer: torch.optim.Optimizer, mean: RunningMean | None, folder: Path
+    ) -> None:
+        self._objective, self._optimizer, self._mean, self._folder = objective, optimizer, mean, folder
 
     def _kept(self) -> dict[str, Tensor]:
         """By name: what is trained, and buffers."""
-        trained = {name: p.detach() for name, p in self.objective.named_parameters() if p.requires_grad}
-        return trained | dict(self.objective.named_buffers())
+        trained = {name: p.detach() for name, p in self._objective.named_parameters() if p.requires_grad}
+        return trained | dict(self._objective.named_buffers())
 
     def save(self, step: int) -> None:
         """Write the state beside its place and move it there: a kill leaves the old one or the new one."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path, arriving = self._folder / "state.pt", self._folder / "state.pt.arriving"
-        optimizer, means = self.optimizer.state_dict(), self.mean.means
-        torch.save({"step": step, "tensors": self._kept(), "optimizer": optimizer, "means": means}, arriving)
+        state = {"step": step, "tensors": self._kept(), "optimizer": self._optimizer.state_dict()}
+        torch.save(state | ({} if self._mean is None else {"means": self._mean.means}), arriving)
         os.replace(arriving, path)
 
     @torch.no_grad()
-    def resume(self, device: torch.device) -> int:
+    def resume(self) -> int:
         """The step to go on with: 0 where there is no state."""
         path = self._folder / "state.pt"
         if not path.is_file():
             return 0
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         for name, tensor in self._kept().items():
             tensor.copy_(state["tensors"][name])
-        for mean, saved in zip(self.mean.means, state["means"], strict=True):
-            mean.copy_(saved)
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self._mean is not None:
+            for mean, saved in zip(self._mean.means, state["means"], strict=True):
+                mean.copy_(saved)
+        self._optimizer.load_state_dict(state["optimizer"])
         return int(state["step"])
+
+    def show(self, look: Callable[[], None]) -> None:
+        """Let somebody look at the objective as it would be kept if it ended now."""
+        self._objective.eval()
+        if self._mean is not None:
+            self._mean.exchange()
+        look()
+        if self._mean is not None:
+            self._mean.exchange()
+        self._objective.train()
 
 
 class Log:
@@ -186,10 +201,6 @@ def _spoken(phase: Phase, line: dict[str, Any]) -> str:
     return f"{phase.name} {line['step']}/{phase.steps}  {told}  {line['seconds']:.0f} s"
 
 
-def _seed_of(*parts: object) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "little")
-
-
 def _prefetched(stream: Stream, first: int, end: int, process: int, num_processes: int) -> Iterator[tuple[int, Any]]:
     """Steps with their batches; the next is made while one is computed."""
     with ThreadPoolExecutor(1) as pool:
@@ -199,6 +210,11 @@ def _prefetched(stream: Stream, first: int, end: int, process: int, num_processe
             batch = coming.result()
             coming = pool.submit(stream.batch, step + 1, process, num_processes) if step + 1 < end else None
             yield step, batch
+
+
+def _attention(device: torch.device) -> AbstractContextManager[None]:
+    """Plain products on the CPU: for rows of a hundred tokens the backward pass of its fused kernel takes longer."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def _moved(batch: Any, device: torch.device) -> Any:

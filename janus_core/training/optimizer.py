@@ -21,7 +21,7 @@ def build_optimizer(parameters: Iterable[nn.Parameter], phase: Phase) -> torch.o
 
 
 def learning_rate_at(phase: Phase, step: int) -> float:
-    """Linear warm-up from the first step on, then constant or half a cosine down to zero at the last step."""
+    """Linear warm-up from the first step on, then constant or half a cosine, which reaches zero after the last step."""
     if step < phase.warmup_steps:
         return phase.learning_rate * (step + 1) / phase.warmup_steps
     if phase.schedule == "constant":

@@ -24,14 +24,14 @@ class Ratio:
         """Rows of each kind; they add up to `batch_size`, and a kind with a part has at least one row."""
         parts = (self.understanding, self.text, self.generation)
         whole = sum(parts)
-        counts = [max(batch_size * part // whole, 1 if part else 0) for part in parts]
-        order = sorted(range(3), key=lambda n: batch_size * parts[n] / whole - counts[n], reverse=True)
-        for n in [n for n in order if parts[n]] * batch_size:
-            if sum(counts) >= batch_size:
-                break
-            counts[n] += 1
-        if sum(counts) != batch_size:
+        kinds = [n for n in range(3) if parts[n]]
+        if batch_size < len(kinds):
             raise ValueError(f"a batch of {batch_size} is too small for {parts}: every kind needs a row")
+        counts = [max(batch_size * part // whole, 1 if part else 0) for part in parts]
+        while (lacking := batch_size - sum(counts)) != 0:
+            change = 1 if lacking > 0 else -1
+            able = [n for n in kinds if counts[n] + change > 0]
+            counts[max(able, key=lambda n: change * (batch_size * parts[n] / whole - counts[n]))] += change
         return counts[0], counts[1], counts[2]
 
 
@@ -41,6 +41,7 @@ class Phase:
 
     stage: 1, 2 or 3 of the papers, which says what trains; None for a part that the papers take ready-made.
     ratio: of the data of a stage. first_ratio: another one for the first so many steps.
+    ema_decay: keep the running mean of the weights, with this decay a step.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Phase:
     stage: Literal[1, 2, 3] | None = None
     ratio: Ratio | None = None
     first_ratio: tuple[int, Ratio] | None = None
+    ema_decay: float | None = None
 
     def ratio_at(self, step: int) -> Ratio:
         if self.first_ratio is not None and step < self.first_ratio[0]:
@@ -83,7 +85,7 @@ _JANUS_PRO_7B = (
     Phase("stage3", 40_000, 128, 4e-5, 0, "constant", 0.0, 3, Ratio(5, 1, 4)),
 )
 _JANUSFLOW = (
-    Phase("stage1", 10_000, 512, 1e-4, 2_000, "constant", 0.0, 1, Ratio(50, 0, 50)),
+    Phase("stage1", 10_000, 512, 1e-4, 2_000, "constant", 0.0, 1, Ratio(50, 0, 50), ema_decay=EMA_DECAY),
     Phase(
         "stage2",
         390_000,
@@ -95,8 +97,9 @@ _JANUSFLOW = (
         2,
         Ratio(14, 6, 80),
         first_ratio=(10_000, Ratio(30, 20, 50)),
+        ema_decay=EMA_DECAY,
     ),
-    Phase("stage3", 26_000, 256, 2e-5, 1_000, "constant", 0.0, 3, Ratio(21, 9, 70)),
+    Phase("stage3", 26_000, 256, 2e-5, 1_000, "constant", 0.0, 3, Ratio(21, 9, 70), ema_decay=EMA_DECAY),
 )
 PUBLISHED: Mapping[str, tuple[Phase, ...]] = {
     "janus-1.3b": _JANUS,

@@ -1,7 +1,9 @@
-"""The understanding encoder's own training, small: pictures and captions that belong together find each other.
+"""The understanding encoder's own training, small: pictures find their captions, and captions are read off them.
 
-Shapes: B pairs, N patches, W width, T tokens, E embedding.
-Source: SigLIP (arXiv 2303.15343). What is built around the tower here (pooling, text encoder) is thrown away after.
+Shapes: B pairs, N patches, W width, T tokens, E embedding, V vocabulary, R tokens that are wanted.
+Source: SigLIP (arXiv 2303.15343) for the pairs; the decoder beside it is SigLIP 2's (arXiv 2502.14786): it
+makes every patch readable, and costs a quarter of the language model. What is built around the tower here (pooling,
+text encoder, decoder) is thrown away after.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from janus_core.models.siglip import Siglip
 from janus_core.training.batches import IGNORED, TextBatch
 from janus_core.training.losses import Losses, sigmoid_contrastive
 
-_TEXT_LAYERS = 2
+_TEXT_LAYERS, _DECODER_LAYERS = 2, 2
 _MAX_TOKENS = 96
 _FIRST_SCALE, _FIRST_BIAS = math.log(10.0), -10.0
 
 
 class SiglipObjective(nn.Module):
-    """Attention pooling over patches against a small bidirectional text encoder."""
+    """Attention pooling over patches against a small bidirectional text encoder, and a decoder that writes captions."""
 
     def __init__(self, vision: Siglip, vocab_size: int, num_heads: int = 4) -> None:
         super().__init__()
@@ -36,26 +38,42 @@ class SiglipObjective(nn.Module):
         )
         self.text = nn.TransformerEncoder(layer, _TEXT_LAYERS, enable_nested_tensor=False)
         self.text_out = nn.Linear(width, width)
+        reading = nn.TransformerDecoderLayer(
+            width, num_heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.decoder = nn.TransformerDecoder(reading, _DECODER_LAYERS, norm=nn.LayerNorm(width))
+        self.decoder_out = nn.Linear(width, vocab_size)
         self.log_scale = nn.Parameter(torch.tensor(_FIRST_SCALE))
         self.bias = nn.Parameter(torch.tensor(_FIRST_BIAS))
 
     def forward(self, batch: tuple[Tensor, TextBatch]) -> Losses:
         """pixels float32 [B, 3, S, S] and their captions."""
         pixels_BCHW, captions = batch
-        images_BE = self.embed_images(pixels_BCHW)
-        texts_BE = self.embed_texts(captions)
+        features_BNW = self.vision(pixels_BCHW)
+        images_BE, texts_BE = self.embed_images(features_BNW), self.embed_texts(captions)
         ids_BT = captions.ids
         same_BB = (ids_BT[:, None] == ids_BT[None, :]).all(-1)
-        total = sigmoid_contrastive(images_BE, texts_BE, same_BB, self.log_scale.exp(), self.bias)
+        contrastive = sigmoid_contrastive(images_BE, texts_BE, same_BB, self.log_scale.exp(), self.bias)
+        read = self.read(features_BNW, captions)
         nearest = (images_BE @ texts_BE.T).argmax(1)
         found = same_BB[torch.arange(len(nearest), device=nearest.device), nearest].float().mean()
-        return Losses(total, {"contrastive": total.detach(), "found": found.detach()})
+        parts = {"contrastive": contrastive.detach(), "read": read.detach(), "found": found.detach()}
+        return Losses(contrastive + read, parts)
 
-    def embed_images(self, pixels_BCHW: Tensor) -> Tensor:
-        features_BNW = self.vision(pixels_BCHW)
+    def embed_images(self, features_BNW: Tensor) -> Tensor:
         probe_B1W = self.probe.expand(len(features_BNW), -1, -1).to(features_BNW.dtype)
         pooled_BW = self.pool(probe_B1W, features_BNW, features_BNW, need_weights=False)[0].squeeze(1)
         return nn.functional.normalize(pooled_BW.float(), dim=-1)
+
+    def read(self, features_BNW: Tensor, captions: TextBatch) -> Tensor:
+        """Mean cross-entropy of the captions' tokens, each given the picture and the tokens before it."""
+        num_tokens = captions.ids.shape[1]
+        x_BTW = self.embed_tokens(captions.ids) + self.text_positions[:num_tokens]
+        later_TT = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=x_BTW.device).triu(1)
+        hidden_BTW = self.decoder(x_BTW, features_BNW, tgt_mask=later_TT, tgt_is_causal=True)
+        wanted_BT = captions.targets != IGNORED
+        logits_RV = self.decoder_out(hidden_BTW[wanted_BT])
+        return nn.functional.cross_entropy(logits_RV.float(), captions.targets[wanted_BT])
 
     def embed_texts(self, captions: TextBatch) -> Tensor:
         """The mean over a caption's tokens but its last; padding is neither looked at nor counted."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from janus_core.evaluation.captions import describe, phrase, prompt_for
 from janus_core.evaluation.render import render
-from janus_core.evaluation.scene import Scene, sample_scene
+from janus_core.evaluation.scene import Scene, sample_scene, vary_scene
 from janus_core.processing.images import ImageSettings, scale
 from janus_core.training.batches import (
     GenerationBatch,
@@ -38,6 +39,7 @@ QUESTIONS = (
     "Describe the picture.",
 )
 REPHRASE = "Say it another way: {}"
+_FAMILY = 4
 _USUAL_QUESTION = 0.5
 """How often the first question is asked; otherwise any of them."""
 
@@ -60,41 +62,51 @@ class _World:
 
     def rngs(self, kind: str, count: int, step: int, process: int, num_processes: int) -> list[random.Random]:
         """One for each row of this process; a row's does not depend on how many processes there are."""
-        return [
-            random.Random(
-                hashlib.sha256(f"train:{self._seed}:{self._phase.name}:{kind}:{step}:{row}".encode()).digest()
-            )
-            for row in range(process, count, num_processes)
-        ]
+        return [self.rng(kind, step, row) for row in range(process, count, num_processes)]
+
+    def rng(self, kind: str, step: int, row: int) -> random.Random:
+        name = f"train:{self._seed}:{self._phase.name}:{kind}:{step}:{row}"
+        return random.Random(hashlib.sha256(name.encode()).digest())
 
     def picture(self, scene: Scene, rng: random.Random) -> NDArray[np.float32]:
         """float32 [3, S, S], as the vision tower reads it."""
         return scale(render(scene, rng, self._images.image_size), self._images)
 
-    def pictures(self, step: int, process: int, num_processes: int) -> tuple[Tensor, list[Scene], list[random.Random]]:
-        rngs = self.rngs("picture", self._phase.batch_size, step, process, num_processes)
-        scenes = [sample_scene(rng) for rng in rngs]
-        pixels = np.stack([self.picture(scene, rng) for scene, rng in zip(scenes, rngs, strict=True)])
-        return torch.from_numpy(pixels), scenes, rngs
+    def pictures(self, scenes: Sequence[Scene], rngs: Sequence[random.Random]) -> Tensor:
+        """float32 [B, 3, S, S]."""
+        return torch.from_numpy(np.stack([self.picture(scene, rng) for scene, rng in zip(scenes, rngs, strict=True)]))
 
 
 class Pictures(_World):
     """Pixels in [-1, 1] alone, for tokenizers of images."""
 
     def batch(self, step: int, process: int, num_processes: int) -> Tensor:
-        return self.pictures(step, process, num_processes)[0]
+        rngs = self.rngs("picture", self._phase.batch_size, step, process, num_processes)
+        return self.pictures([sample_scene(rng) for rng in rngs], rngs)
 
 
 class Pairs(_World):
-    """Pictures and captions, for the contrastive loss."""
+    """Pictures and captions, for the contrastive loss.
+
+    Scenes come in families that differ from their first in one thing each: among unlike scenes a glance tells pairs
+    apart, and what the loss does not ask for, such as sizes, would not be learnt.
+    """
 
     def __init__(self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker) -> None:
         super().__init__(images, seed, phase)
         self._rows = rows
 
     def batch(self, step: int, process: int, num_processes: int) -> tuple[Tensor, TextBatch]:
-        pixels, scenes, _ = self.pictures(step, process, num_processes)
-        return pixels, collate_text([self._rows.text(describe(scene)) for scene in scenes])
+        rngs = self.rngs("picture", self._phase.batch_size, step, process, num_processes)
+        places = range(process, self._phase.batch_size, num_processes)
+        scenes = [self._scene(step, place, rng) for place, rng in zip(places, rngs, strict=True)]
+        captions = collate_text([self._rows.text(describe(scene)) for scene in scenes])
+        return self.pictures(scenes, rngs), captions
+
+    def _scene(self, step: int, place: int, rng: random.Random) -> Scene:
+        family, number = divmod(place, _FAMILY)
+        first = sample_scene(self.rng("family", step, family))
+        return vary_scene(first, rng) if number else first
 
 
 class Sentences(_World):

@@ -29,6 +29,8 @@ def write_vocabulary(folder: Path, corpus: Iterable[str], size: int, *, brackete
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     special = [*_SPECIAL, *(_ROLES if bracketed else ())]
+    if size < (least := 256 + len(special) + 1):
+        raise ValueError(f"a vocabulary of {size} cannot hold every byte and the special tokens; {least} is the least")
     tokenizer: Any = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -16,12 +16,17 @@ from janus_core.training.losses import Losses
 
 _COMMITMENT = 0.25
 _REMEMBERED = 8192
+_OBJECT_CONTRAST, _OBJECT_WEIGHT = 0.25, 5.0
+"""Pixels that differ so much from their picture's median are of objects; few, they weigh so many times more."""
+
+_GAIN, _CODE_GAIN = 1.7, 2.0
+_INSIDE_A_BLOCK = {"res", "mid", "attn"}
 _REVIVE_EVERY = 25
 """Steps after which a code that was not used since the last time starts anew where the quantiser is worst."""
 
 
 class VQObjective(nn.Module):
-    """mean |x - x'| + mean (x - x')^2 + codebook + 0.25 commitment, straight through the quantiser."""
+    """mean |x - x'| + mean (x - x')^2 with heavier objects + codebook + 0.25 commitment, straight through the codes."""
 
     features: Tensor
     errors: Tensor
@@ -60,7 +65,9 @@ class VQObjective(nn.Module):
     def _drawn(self, z_BTC: Tensor, pixels_BCHW: Tensor, quantiser: Tensor) -> Losses:
         z_BCHW = z_BTC.transpose(1, 2).reshape(len(z_BTC), -1, self._side, self._side)
         difference = self.vq.decode_features(z_BCHW).float() - pixels_BCHW
-        absolute, squared = difference.abs().mean(), difference.square().mean()
+        weights_B1HW = object_weights(pixels_BCHW)
+        absolute = (weights_B1HW * difference.abs()).mean()
+        squared = (weights_B1HW * difference.square()).mean()
         parts = {"absolute": absolute, "squared": squared, "quantiser": quantiser}
         return Losses(absolute + squared + quantiser, {name: value.detach() for name, value in parts.items()})
 
@@ -93,11 +100,28 @@ def spread(points_RC: Tensor, count: int) -> Tensor:
     return points_RC[chosen]
 
 
+def object_weights(pixels_BCHW: Tensor) -> Tensor:
+    """[B, 1, H, W], of mean 1."""
+    papers_BC11 = pixels_BCHW.flatten(2).median(-1).values[..., None, None]
+    is_object_B1HW = (pixels_BCHW - papers_BC11).abs().amax(1, keepdim=True) > _OBJECT_CONTRAST
+    weights_B1HW = torch.where(is_object_B1HW, _OBJECT_WEIGHT, 1.0)
+    return weights_B1HW / weights_B1HW.mean()
+
+
 @torch.no_grad()
 def start_plain(vq: VQModel) -> None:
-    """Blocks that add nothing at first: what is left is a short chain of convolutions, which learns fast."""
-    for module in vq.modules():
+    """Blocks that add nothing at first, and convolutions between them that keep the strength of what passes.
+
+    With torch's own first weights every convolution halves it, and biases drown the colours: after 1000 pictures the
+    squared error was twice as large.
+    """
+    for name, module in vq.named_modules():
         if isinstance(module, ResBlock):
             nn.init.zeros_(module.conv2.weight)
         elif isinstance(module, AttnBlock):
             nn.init.zeros_(module.proj_out.weight)
+        elif isinstance(module, nn.Conv2d) and not _INSIDE_A_BLOCK & set(name.split(".")):
+            gain = _CODE_GAIN * _GAIN if module is vq.post_quant_conv else _GAIN
+            nn.init.normal_(module.weight, std=gain * module.weight[0].numel() ** -0.5)
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)

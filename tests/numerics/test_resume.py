@@ -93,16 +93,16 @@ def test_a_run_that_was_stopped_twice_equals_one_that_was_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(vq_training, "_REVIVE_EVERY", 2)
-    settings = replace(SETTINGS, ema_decay=decay)
     torch.manual_seed(0)
-    whole, stream, phase = make(tokenizer)
+    whole, stream, usual = make(tokenizer)
+    phase = replace(usual, ema_decay=decay)
     first = {name: tensor.clone() for name, tensor in state(whole).items()}
-    train(whole, stream, phase, tmp_path / "whole", settings)
+    train(whole, stream, phase, tmp_path / "whole", SETTINGS)
     for stop_at in (2, phase.steps - 1, None):
         torch.manual_seed(0)
-        parts, stream, phase = make(tokenizer)
+        parts, stream, _ = make(tokenizer)
         with pytest.raises(Stopped) if stop_at else nullcontext():
-            train(parts, stream, phase, tmp_path / "parts", replace(settings, stop_at=stop_at))
+            train(parts, stream, phase, tmp_path / "parts", replace(SETTINGS, stop_at=stop_at))
     ours, wanted = state(parts), state(whole)
     assert [name for name in wanted if not torch.equal(ours[name], wanted[name])] == []
     assert sum(not torch.equal(first[name], wanted[name]) for name in wanted) > 10

@@ -25,11 +25,11 @@ from janus_core.training.samples import draw_samples
 from janus_core.training.streams import Pictures
 from janus_core.training.vq import VQObjective, start_plain
 
-VQ = Phase("vq", 1500, 16, 1.5e-3, 50, "cosine")
+VQ = Phase("vq", 2600, 8, 1.5e-3, 50, "cosine")
 STAGES = (
-    Phase("stage1", 200, 64, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3)),
-    Phase("stage2", 3000, 64, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 5)),
-    Phase("stage3", 1500, 64, 7e-4, 0, "cosine", 0.0, 3, Ratio(5, 1, 4)),
+    Phase("stage1", 200, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3)),
+    Phase("stage2", 5000, 32, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 5)),
+    Phase("stage3", 2600, 32, 7e-4, 0, "cosine", 0.0, 3, Ratio(5, 1, 4)),
 )
 CONFIG = JanusConfig(
     llama=tiny.llama(num_layers=6),
@@ -62,15 +62,23 @@ def main(out: Path, settings: Settings) -> Path:
 
     course = Course(out, settings, draw)
     steps, side = VQ.steps, model.config.grid_side
-    vq = VQObjective(model.vq, side=side, quantise_from=steps // 4, revive_until=steps * 3 // 4)
+    vq = VQObjective(model.vq, side=side, quantise_from=steps * 2 // 5, revive_until=steps * 3 // 4)
     course.run(VQ, vq, Pictures(tiny.IMAGES, settings.seed, VQ))
+    start_from_codebook(model)
     rows = tiny.row_maker(tokenizer, chat.BRACKETED)
     tiny.train_reader(model, course, rows, settings.seed)
     objective = JanusObjective(model, image_id=tokenizer.image_id, pad_id=tokenizer.pad_id)
     tiny.train_stages(objective, STAGES, course, rows, settings.seed)
-    _save(model, out / "checkpoint", processing)
-    draw_samples(out / "checkpoint", out / "samples.png", settings.seed)
-    return out / "checkpoint"
+    checkpoint = course.finish(lambda folder: _save(model, folder, processing))
+    draw_samples(checkpoint, out / "samples.png", settings.seed)
+    return checkpoint
+
+
+@torch.no_grad()
+def start_from_codebook(model: Janus) -> None:
+    """Codes that look alike are then read alike from the first step on; how the papers start it is not published."""
+    directions = torch.nn.functional.normalize(model.vq.codebook, dim=-1)
+    model.gen_embed.weight.copy_(directions * directions.shape[1] ** 0.5)
 
 
 def _save(model: Janus, folder: Path, processing: Path) -> None:

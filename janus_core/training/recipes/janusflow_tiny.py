@@ -7,7 +7,6 @@ Then the three stages, with a running mean of the weights, which is what is kept
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,14 +23,15 @@ from janus_core.training.loop import Settings
 from janus_core.training.presets import EMA_DECAY, Phase, Ratio
 from janus_core.training.recipes import tiny
 from janus_core.training.samples import draw_samples
+from janus_core.training.seeds import seed_of
 from janus_core.training.streams import Pictures
 from janus_core.training.vae import VaeObjective, measure_scale
 
 VAE = Phase("vae", 1000, 16, 2e-3, 50, "cosine")
 STAGES = (
-    Phase("stage1", 200, 64, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 1)),
-    Phase("stage2", 3200, 64, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 9)),
-    Phase("stage3", 1400, 64, 7e-4, 0, "cosine", 0.0, 3, Ratio(3, 1, 8)),
+    Phase("stage1", 200, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 1), ema_decay=EMA_DECAY),
+    Phase("stage2", 5000, 32, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 9), ema_decay=EMA_DECAY),
+    Phase("stage3", 2600, 32, 7e-4, 0, "cosine", 0.0, 3, Ratio(3, 1, 8), ema_decay=EMA_DECAY),
 )
 ALIGNED_LAYER = 2
 """A quarter up, as the published 6th of 24."""
@@ -73,21 +73,21 @@ def main(out: Path, settings: Settings) -> Path:
         _save(model, vae, out / "latest", processing)
         draw_samples(out / "latest", picture, settings.seed)
 
-    parts = Course(out, settings, draw)
+    course = Course(out, settings, draw)
     pictures = Pictures(tiny.IMAGES, settings.seed, VAE)
-    parts.run(VAE, VaeObjective(vae), pictures)
+    course.run(VAE, VaeObjective(vae), pictures)
     vae.eval().requires_grad_(False)
     measure_scale(vae, pictures.batch(VAE.steps, 0, 1))
     rows = tiny.row_maker(tokenizer, chat.PLAIN)
-    tiny.train_reader(model, parts, rows, settings.seed)
+    tiny.train_reader(model, course, rows, settings.seed)
+    torch.manual_seed(seed_of(settings.seed, "projector"))
     objective = FlowObjective(
         model, vae, image_id=tokenizer.image_id, pad_id=tokenizer.pad_id, aligned_layer=ALIGNED_LAYER
     )
-    stages = Course(out, replace(settings, ema_decay=EMA_DECAY), draw)
-    tiny.train_stages(objective, STAGES, stages, rows, settings.seed)
-    _save(model, vae, out / "checkpoint", processing)
-    draw_samples(out / "checkpoint", out / "samples.png", settings.seed)
-    return out / "checkpoint"
+    tiny.train_stages(objective, STAGES, course, rows, settings.seed)
+    checkpoint = course.finish(lambda folder: _save(model, vae, folder, processing))
+    draw_samples(checkpoint, out / "samples.png", settings.seed)
+    return checkpoint
 
 
 def _save(model: JanusFlow, vae: Vae, folder: Path, processing: Path) -> None:

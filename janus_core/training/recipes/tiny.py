@@ -16,6 +16,7 @@ from janus_core.training.batches import RowMaker
 from janus_core.training.course import Course
 from janus_core.training.objectives import ReaderObjective, TextObjective
 from janus_core.training.presets import Phase
+from janus_core.training.seeds import seed_of
 from janus_core.training.siglip import SiglipObjective
 from janus_core.training.stages import train_only
 from janus_core.training.streams import Mixture, Pairs, Sentences, corpus
@@ -28,8 +29,8 @@ IMAGES = ImageSettings(SIDE, 14, HALF, HALF, 1 / 255, True)
 
 TOWER = SiglipConfig(image_size=SIDE, patch_size=8, width=128, num_layers=4, num_heads=4, mlp_width=512)
 
-SIGLIP = Phase("siglip", 1200, 64, 1e-3, 100, "cosine")
-LANGUAGE = Phase("language", 600, 64, 2e-3, 50, "cosine")
+SIGLIP = Phase("siglip", 3600, 32, 1e-3, 100, "cosine")
+LANGUAGE = Phase("language", 500, 64, 2e-3, 50, "cosine")
 
 
 def llama(num_layers: int) -> LlamaConfig:
@@ -56,6 +57,7 @@ def write_processing(folder: Path, config: ModelConfig, seed: int, *, bracketed:
 
 def train_reader(model: Reader, course: Course, rows: RowMaker, seed: int) -> None:
     """The tower and the language model, which the papers take ready-made."""
+    torch.manual_seed(seed_of(seed, SIGLIP.name))
     course.run(SIGLIP, SiglipObjective(model.vision, VOCABULARY), Pairs(IMAGES, seed, SIGLIP, rows))
     course.run(LANGUAGE, TextObjective(model.llama, model.text_head), Sentences(IMAGES, seed, LANGUAGE, rows))
 

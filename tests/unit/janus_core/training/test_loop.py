@@ -63,12 +63,12 @@ def without_seconds(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("decay", [None, 0.9])
 def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(decay: float | None, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, ema_decay=decay)
-    whole = run(tmp_path / "whole", settings)
+    phase = replace(PHASE, ema_decay=decay)
+    whole = run(tmp_path / "whole", phase=phase)
     for stop_at in (2, 5):
         with pytest.raises(Stopped, match=f"toy stopped after step {stop_at} of 7"):
-            run(tmp_path / "parts", replace(settings, stop_at=stop_at))
-    parts = run(tmp_path / "parts", settings)
+            run(tmp_path / "parts", replace(SETTINGS, stop_at=stop_at), phase)
+    parts = run(tmp_path / "parts", phase=phase)
     assert torch.equal(whole.weight, parts.weight)
     assert whole.count == parts.count == 7
     assert without_seconds(tmp_path / "whole") == without_seconds(tmp_path / "parts")
@@ -117,7 +117,7 @@ def test_the_mean_of_the_weights_is_what_is_kept(tmp_path: Path) -> None:
             return super().forward(wanted)
 
     watched = Watched()
-    train(watched, Numbers(), PHASE, tmp_path / "watched", replace(SETTINGS, ema_decay=0.5))
+    train(watched, Numbers(), replace(PHASE, ema_decay=0.5), tmp_path / "watched", SETTINGS)
     last = run(tmp_path / "plain")
     for weight in [*trained[1:], last.weight.detach()]:
         mean = 0.5 * mean + 0.5 * weight
