@@ -64,4 +64,4 @@ def _quarters(count: int, rng: random.Random) -> list[Point]:
     """The middles of quarters of the picture, nearly."""
     middles = [(x, y) for x in (0.25, 0.75) for y in (0.25, 0.75)]
     rng.shuffle(middles)
-    return [(x + rng.uniform(-0.015, 0.015), y + rng.uniform(-0.015, 0.015)) for x, y in middles[:count]]
+    return [(x + rng.uniform(-0.005, 0.005), y + rng.uniform(-0.005, 0.005)) for x, y in middles[:count]]

@@ -15,6 +15,9 @@ from janus_core.evaluation.shapes import DIAMETERS, FILLS, HOLE, OUTLINE_SHADE, 
 SIZE_JITTER = 0.04
 """Diameters vary by this share; the next size is more than a third away."""
 
+MAX_TURN = 20.0
+"""Degrees that an object is turned by at most, either way."""
+
 MAX_NOISE = 6.0
 """Strongest noise, as the standard deviation of a channel in levels of 255."""
 
@@ -44,8 +47,8 @@ def _near(colour: Colour, jitter: int, rng: random.Random) -> Colour:
 
 
 def _draw(picture: Image.Image, shape: str, fill: Colour, centre: Point, radius: float, rng: random.Random) -> None:
-    """Paste an object, turned by any angle; every other one has a darker outline."""
-    turn, outlined = rng.uniform(0, 2 * math.pi), rng.random() < 0.5
+    """Paste an object, a little turned; every other one has a darker outline."""
+    turn, outlined = math.radians(rng.uniform(-MAX_TURN, MAX_TURN)), rng.random() < 0.5
     left, top = (math.floor(place - radius) - 1 for place in centre)
     edge = math.ceil(2 * radius) + 3
     middle = (centre[0] - left) * _FINE, (centre[1] - top) * _FINE

@@ -10,7 +10,7 @@ import math
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
 
-DIAMETERS = {"small": 13 / 64, "medium": 18 / 64, "large": 25 / 64}
+DIAMETERS = {"small": 13.5 / 64, "medium": 18.5 / 64, "large": 25.5 / 64}
 """Of the circumscribed circle, as a share of the picture's side."""
 
 FILLS: dict[str, Colour] = {
@@ -39,9 +39,9 @@ _STAR_WAIST = 0.45
 _ARM = 0.31
 
 
-def _regular(corners: int, *radii: float) -> tuple[Point, ...]:
-    """A polygon whose corners lie on circles of these radii in turn, the first on top."""
-    angles = [2 * math.pi * corner / corners - math.pi / 2 for corner in range(corners)]
+def _regular(corners: int, *radii: float, first: float = 0.0) -> tuple[Point, ...]:
+    """A polygon whose corners lie on circles of these radii in turn, the first so many degrees right of the top."""
+    angles = [2 * math.pi * corner / corners + math.radians(first - 90) for corner in range(corners)]
     each = [radii[corner % len(radii)] for corner in range(corners)]
     return tuple((r * math.cos(a), r * math.sin(a)) for r, a in zip(each, angles, strict=True))
 
@@ -57,7 +57,7 @@ def _cross() -> tuple[Point, ...]:
 
 
 POLYGONS: dict[str, tuple[Point, ...]] = {
-    "square": _regular(4, 1.0),
+    "square": _regular(4, 1.0, first=45),
     "triangle": _regular(3, 1.0),
     "star": _regular(10, 1.0, _STAR_WAIST),
     "cross": _cross(),

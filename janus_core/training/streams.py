@@ -78,11 +78,11 @@ class _World:
 
 
 class Pictures(_World):
-    """Pixels in [-1, 1] alone, for tokenizers of images."""
+    """Pixels in [-1, 1] alone, for tokenizers of images. Half of them show several groups: objects are what is hard."""
 
     def batch(self, step: int, process: int, num_processes: int) -> Tensor:
         rngs = self.rngs("picture", self._phase.batch_size, step, process, num_processes)
-        return self.pictures([sample_scene(rng) for rng in rngs], rngs)
+        return self.pictures([sample_scene(rng, "mixed" if rng.random() < 0.5 else None) for rng in rngs], rngs)
 
 
 class Pairs(_World):

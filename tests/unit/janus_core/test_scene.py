@@ -20,6 +20,7 @@ from janus_core.evaluation.scene import (
     Scene,
     is_held_out,
     sample_scene,
+    vary_scene,
 )
 
 RED = Group(1, "large", "red", "circle")
@@ -107,3 +108,26 @@ def test_every_word_of_the_world_is_sampled() -> None:
 def test_only_relations_are_held_out() -> None:
     with pytest.raises(ValueError, match="never held out"):
         sample_scene(random.Random(0), kind="mixed", held_out=True)
+
+
+def test_a_varied_scene_says_one_thing_otherwise_and_training_may_show_it() -> None:
+    rng = random.Random(7)
+    changed: Counter[str] = Counter()
+    for scene in _scenes(600, seed=8):
+        varied = vary_scene(scene, rng)
+        assert varied != scene
+        assert not is_held_out(varied)
+        assert sum(group.count for group in varied.groups) <= 4
+        assert (varied.relation is not None) == (varied.kind == "relation")
+        before, after = ([*each.groups, each.background] for each in (scene, varied))
+        differing = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
+        assert len(differing) <= 1
+        for one, other in differing:
+            if isinstance(one, Group) and isinstance(other, Group):
+                names = [name for name in vars(one) if getattr(one, name) != getattr(other, name)]
+                assert len(names) == 1
+                changed[names[0]] += 1
+            else:
+                changed["background"] += 1
+        changed["relation"] += not differing
+    assert min(changed[name] for name in ("count", "size", "colour", "shape", "background", "relation")) >= 20
