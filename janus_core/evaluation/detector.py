@@ -38,6 +38,9 @@ _EDGE = 0.45
 _OUTSIDE, _INSIDE = 0.25, 0.9
 """The same way, where an object covers nothing of a pixel and where all of it."""
 
+_SHRINKAGE = 0.035
+"""Pictures that were drawn much larger have thinner edges once they are 64 px: objects measure so much smaller."""
+
 Floats = NDArray[np.float32]
 
 
@@ -56,7 +59,8 @@ def detect(image: Image.Image) -> Scene | None:
     pixels = _read(image)
     paper = np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]), axis=0)
     background = find_paper(paper)
-    found = find_objects(pixels, paper) if background else None
+    shrinkage = _SHRINKAGE * max(0.0, 1 - SIDE / max(image.size))
+    found = find_objects(pixels, paper, shrinkage) if background else None
     if not found or background is None:
         return None
     counts = Counter((each.size, each.colour, each.shape) for each in found)
@@ -72,8 +76,12 @@ def _read(image: Image.Image) -> Floats:
     return np.asarray(picture, dtype=np.float32)
 
 
-def find_objects(pixels_HWC: Floats, paper_C: Floats) -> list[Found] | None:
-    """Every object, from top to bottom; None where one of them is like nothing in this world."""
+def find_objects(pixels_HWC: Floats, paper_C: Floats, shrinkage: float = 0.0) -> list[Found] | None:
+    """Every object, from top to bottom; None where one of them is like nothing in this world.
+
+    Args:
+        shrinkage: by which share objects measure smaller than they are.
+    """
     contrast = np.linalg.norm(pixels_HWC - paper_C, axis=2)
     strongest = np.maximum(_maximum(contrast, 2), 2 * _LEAST_CONTRAST)
     labels, count = label(contrast > np.maximum(_EDGE * strongest, _LEAST_CONTRAST))
@@ -86,14 +94,14 @@ def find_objects(pixels_HWC: Floats, paper_C: Floats) -> list[Found] | None:
         if colour is None:
             return None
         full = np.minimum(strongest, math.dist(FILLS[colour], paper_C.tolist()))
-        thing = _recognise(contrast / full, part, colour)
+        thing = _recognise(contrast / full, part, colour, shrinkage)
         if thing is None:
             return None
         found.append(thing)
     return found
 
 
-def _recognise(share: Floats, part: NDArray[np.bool_], colour: str) -> Found | None:
+def _recognise(share: Floats, part: NDArray[np.bool_], colour: str, shrinkage: float) -> Found | None:
     """The object of a part of the mask. `share` is how far every pixel is from the background to the object."""
     ys, xs = np.nonzero(part)
     top, left = max(0, ys.min() - 2), max(0, xs.min() - 2)
@@ -103,7 +111,8 @@ def _recognise(share: Floats, part: NDArray[np.bool_], colour: str) -> Found | N
     shape, radius, (x, y), overlap = match(cover)
     if overlap < LEAST_OVERLAP:
         return None
-    size = min(DIAMETERS, key=lambda name: abs(math.log(DIAMETERS[name] / (2 * radius / SIDE))))
+    diameter = 2 * radius / SIDE / (1 - shrinkage)
+    size = min(DIAMETERS, key=lambda name: abs(math.log(DIAMETERS[name] / diameter)))
     return Found(size, colour, shape, ((x + left + 0.5) / SIDE, (y + top + 0.5) / SIDE))
 
 

@@ -13,7 +13,7 @@ from janus_core.evaluation.scene import RELATIONS, Scene
 from janus_core.evaluation.shapes import DIAMETERS, FILLS, HOLE, OUTLINE_SHADE, PAPERS, POLYGONS, Colour, Point
 
 SIZE_JITTER = 0.04
-"""Diameters vary by this share; the next size is more than a third away."""
+"""Diameters vary by this share; the next size is more than a quarter away."""
 
 MAX_TURN = 20.0
 """Degrees that an object is turned by at most, either way."""

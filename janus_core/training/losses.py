@@ -1,6 +1,6 @@
 """What is minimised, and what each term is called in logs.
 
-Shapes: R rows of logits, V choices.
+Shapes: R rows of logits, V choices; B images.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+_OBJECT_CONTRAST, _OBJECT_WEIGHT = 0.25, 5.0
+"""Pixels that differ so much from their picture's median are of objects; few, they weigh so many times more."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,21 @@ class CrossEntropy:
         if not self._sums:
             raise ValueError("a batch without a single target teaches nothing")
         return Losses(torch.stack(self._sums).sum() / self._count, self._parts)
+
+
+def reconstruction(drawn_BCHW: Tensor, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """mean |x' - x| and mean (x' - x)^2, in which objects weigh more than what is behind them."""
+    weights_B1HW = object_weights(pixels_BCHW)
+    difference_BCHW = drawn_BCHW.float() - pixels_BCHW
+    return (weights_B1HW * difference_BCHW.abs()).mean(), (weights_B1HW * difference_BCHW.square()).mean()
+
+
+def object_weights(pixels_BCHW: Tensor) -> Tensor:
+    """[B, 1, H, W], of mean 1."""
+    papers_BC11 = pixels_BCHW.flatten(2).median(-1).values[..., None, None]
+    is_object_B1HW = (pixels_BCHW - papers_BC11).abs().amax(1, keepdim=True) > _OBJECT_CONTRAST
+    weights_B1HW = torch.where(is_object_B1HW, _OBJECT_WEIGHT, 1.0)
+    return weights_B1HW / weights_B1HW.mean()
 
 
 def sigmoid_contrastive(images_BE: Tensor, texts_BE: Tensor, same_BB: Tensor, scale: Tensor, bias: Tensor) -> Tensor:

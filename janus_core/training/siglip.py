@@ -47,7 +47,10 @@ class SiglipObjective(nn.Module):
         self.bias = nn.Parameter(torch.tensor(_FIRST_BIAS))
 
     def forward(self, batch: tuple[Tensor, TextBatch]) -> Losses:
-        """pixels float32 [B, 3, S, S] and their captions."""
+        """pixels float32 [B, 3, S, S] and their captions. Both terms are means, over pairs and over tokens.
+
+        With the published sum over texts pairs outshout reading: a reading loss of 0.52 took 1000 steps and not 600.
+        """
         pixels_BCHW, captions = batch
         features_BNW = self.vision(pixels_BCHW)
         images_BE, texts_BE = self.embed_images(features_BNW), self.embed_texts(captions)
@@ -58,7 +61,7 @@ class SiglipObjective(nn.Module):
         nearest = (images_BE @ texts_BE.T).argmax(1)
         found = same_BB[torch.arange(len(nearest), device=nearest.device), nearest].float().mean()
         parts = {"contrastive": contrastive.detach(), "read": read.detach(), "found": found.detach()}
-        return Losses(contrastive + read, parts)
+        return Losses(contrastive / len(ids_BT) + read, parts)
 
     def embed_images(self, features_BNW: Tensor) -> Tensor:
         probe_B1W = self.probe.expand(len(features_BNW), -1, -1).to(features_BNW.dtype)

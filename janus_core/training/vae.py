@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from janus_core.models.vae import Vae
-from janus_core.training.losses import Losses
+from janus_core.training.losses import Losses, reconstruction
 
 _KL_WEIGHT = 1e-6
 
 
 class VaeObjective(nn.Module):
-    """mean |x - x'| + mean (x - x')^2 + a little of the KL divergence, summed over an image's latents."""
+    """mean |x - x'| + mean (x - x')^2 with heavier objects + a little KL divergence, summed over an image's latents."""
 
     def __init__(self, vae: Vae) -> None:
         super().__init__()
@@ -25,8 +25,8 @@ class VaeObjective(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Losses:
         latents: Any = self.vae.kl.encode(pixels_BCHW).latent_dist
-        difference = self.vae.kl.decode(latents.sample(), return_dict=False)[0].float() - pixels_BCHW
-        absolute, squared, kl = difference.abs().mean(), difference.square().mean(), latents.kl().float().mean()
+        absolute, squared = reconstruction(self.vae.kl.decode(latents.sample(), return_dict=False)[0], pixels_BCHW)
+        kl = latents.kl().float().mean()
         parts = {"absolute": absolute.detach(), "squared": squared.detach(), "kl": kl.detach()}
         return Losses(absolute + squared + _KL_WEIGHT * kl, parts)
 

@@ -12,13 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from janus_core.models.vq import AttnBlock, ResBlock, VQModel
-from janus_core.training.losses import Losses
+from janus_core.training.losses import Losses, reconstruction
 
 _COMMITMENT = 0.25
 _REMEMBERED = 8192
-_OBJECT_CONTRAST, _OBJECT_WEIGHT = 0.25, 5.0
-"""Pixels that differ so much from their picture's median are of objects; few, they weigh so many times more."""
-
 _GAIN, _CODE_GAIN = 1.7, 2.0
 _INSIDE_A_BLOCK = {"res", "mid", "attn"}
 _REVIVE_EVERY = 25
@@ -57,17 +54,14 @@ class VQObjective(nn.Module):
         chosen_BTC = self.vq.look_up(codes_BT, self._side, self._side).flatten(2).transpose(1, 2)
         errors_BT = (chosen_BTC - z_BTC).detach().square().sum(-1)
         self._remember(z_BTC.detach(), errors_BT)
-        codebook = (chosen_BTC - z_BTC.detach()).square().sum(-1).mean()
-        commitment = (chosen_BTC.detach() - z_BTC).square().sum(-1).mean()
+        codebook = (chosen_BTC - z_BTC.detach()).square().mean()
+        commitment = (chosen_BTC.detach() - z_BTC).square().mean()
         straight_BTC = z_BTC + (chosen_BTC - z_BTC).detach()
         return self._drawn(straight_BTC, pixels_BCHW, codebook + _COMMITMENT * commitment)
 
     def _drawn(self, z_BTC: Tensor, pixels_BCHW: Tensor, quantiser: Tensor) -> Losses:
         z_BCHW = z_BTC.transpose(1, 2).reshape(len(z_BTC), -1, self._side, self._side)
-        difference = self.vq.decode_features(z_BCHW).float() - pixels_BCHW
-        weights_B1HW = object_weights(pixels_BCHW)
-        absolute = (weights_B1HW * difference.abs()).mean()
-        squared = (weights_B1HW * difference.square()).mean()
+        absolute, squared = reconstruction(self.vq.decode_features(z_BCHW), pixels_BCHW)
         parts = {"absolute": absolute, "squared": squared, "quantiser": quantiser}
         return Losses(absolute + squared + quantiser, {name: value.detach() for name, value in parts.items()})
 
@@ -98,14 +92,6 @@ def spread(points_RC: Tensor, count: int) -> Tensor:
         chosen.append(int(torch.multinomial(distances_R + 1e-9, 1)))
         distances_R = torch.minimum(distances_R, (points_RC - points_RC[chosen[-1]]).square().sum(-1))
     return points_RC[chosen]
-
-
-def object_weights(pixels_BCHW: Tensor) -> Tensor:
-    """[B, 1, H, W], of mean 1."""
-    papers_BC11 = pixels_BCHW.flatten(2).median(-1).values[..., None, None]
-    is_object_B1HW = (pixels_BCHW - papers_BC11).abs().amax(1, keepdim=True) > _OBJECT_CONTRAST
-    weights_B1HW = torch.where(is_object_B1HW, _OBJECT_WEIGHT, 1.0)
-    return weights_B1HW / weights_B1HW.mean()
 
 
 @torch.no_grad()

@@ -25,11 +25,11 @@ from janus_core.training.samples import draw_samples
 from janus_core.training.streams import Pictures
 from janus_core.training.vq import VQObjective, start_plain
 
-VQ = Phase("vq", 2600, 8, 1.5e-3, 50, "cosine")
+VQ = Phase("vq", 8000, 8, 1.5e-3, 50, "cosine")
 STAGES = (
-    Phase("stage1", 200, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3)),
-    Phase("stage2", 5000, 32, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 5)),
-    Phase("stage3", 2600, 32, 7e-4, 0, "cosine", 0.0, 3, Ratio(5, 1, 4)),
+    Phase("stage1", 150, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3)),
+    Phase("stage2", 3600, 32, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 5)),
+    Phase("stage3", 2000, 32, 7e-4, 0, "cosine", 0.0, 3, Ratio(5, 1, 4)),
 )
 CONFIG = JanusConfig(
     llama=tiny.llama(num_layers=6),
@@ -39,7 +39,7 @@ CONFIG = JanusConfig(
         code_size=16,
         base_channels=64,  # two to each of the 32 groups: alone, a channel would lose its level to the norm
         channel_multipliers=(1, 1, 1, 1),
-        num_res_blocks=1,
+        num_res_blocks=0,  # one in the decoder: in equal time the squared error fell by a third against one more
         z_channels=64,
     ),
     aligner_depth=2,
