@@ -1,4 +1,4 @@
-"""The published models: their names, where they come from, and whether a folder still holds what was pulled.
+"""The published models: their names, where they come from, and whether they were pulled.
 
     python -m janus_core.registry list|show|pull|verify [NAME|FOLDER] [--lock] [--json]
 
@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from janus_core.errors import JanusCoreError, LockMismatch, NeverLocked, PullFailed, UnknownModel
+from janus_core.errors import JanusCoreError, PullFailed, UnknownModel
+from janus_core.locks import read_lock, verify, write_lock
 
-LOCK_NAME = "janus.lock.json"
 SDXL_VAE_REPO = "stabilityai/sdxl-vae"
 _WANTED = ("*.json", "*.safetensors", "*.bin")
 VAE_FOLDER = "vae"
@@ -106,55 +106,6 @@ def find_published(name: str, folder: Path) -> PublishedModel | None:
     return next((model for model in MODELS.values() if model.repo == repo), None)
 
 
-def read_lock(folder: Path) -> dict[str, Any] | None:
-    """The folder's janus.lock.json, or None where it has none."""
-    try:
-        lock: dict[str, Any] = json.loads((folder / LOCK_NAME).read_text(encoding="utf-8"))
-        lock["files"].items()
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LockMismatch(str(folder), [], [LOCK_NAME]) from error
-    return lock
-
-
-def write_lock(folder: Path, origin: dict[str, str] | None = None) -> dict[str, Any]:
-    """Record every file of a folder in its janus.lock.json, and `origin`: repo and commit, if it was pulled."""
-    files = {
-        str(path.relative_to(folder)): {"sha256": _sha256(path), "size": path.stat().st_size}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != LOCK_NAME and ".cache" not in path.relative_to(folder).parts
-    }
-    lock = {**(origin or {}), "files": files}
-    (folder / LOCK_NAME).write_text(json.dumps(lock, indent=1) + "\n", encoding="utf-8")
-    return lock
-
-
-def verify(folder: Path) -> int:
-    """Recompute the lock of a folder. Returns the number of files.
-
-    Raises:
-        NeverLocked: there is no lock.
-        LockMismatch: names every file that is missing or differs.
-    """
-    lock = read_lock(folder)
-    if lock is None:
-        raise NeverLocked(
-            f"{folder} was never locked: it has no {LOCK_NAME} to compare with. If it is as it should be, lock it now: "
-            f"python -m janus_core.registry verify {folder} --lock"
-        )
-    missing, differing = [], []
-    for name, expected in lock["files"].items():
-        path = folder / name
-        if not path.is_file():
-            missing.append(name)
-        elif path.stat().st_size != expected["size"] or _sha256(path) != expected["sha256"]:
-            differing.append(name)
-    if missing or differing:
-        raise LockMismatch(str(folder), missing, differing, pulled="repo" in lock)
-    return len(lock["files"])
-
-
 def pull(name: str, download: Callable[[str, Path], str] | None = None) -> Path:
     """Fetch a published model into $JANUS_HOME/models and lock it.
 
@@ -166,12 +117,11 @@ def pull(name: str, download: Callable[[str, Path], str] | None = None) -> Path:
         UnknownModel: not one of `MODELS`.
         PullFailed: what did arrive is kept, and the next pull goes on from there.
     """
-    if name not in MODELS:
-        raise UnknownModel(f"{name!r} is not a published model; models are {', '.join(MODELS)}")
+    model = _find_named(name)
     folder = models_folder() / name
     arriving, leaving = folder.with_name(f".{name}.arriving"), folder.with_name(f".{name}.leaving")
     arriving.mkdir(parents=True, exist_ok=True)
-    model, fetch = MODELS[name], download or _download_from_hub
+    fetch = download or _download_from_hub
     origin = {"repo": model.repo, "commit": fetch(model.repo, arriving)}
     if model.vae_repo is not None:
         (arriving / VAE_FOLDER).mkdir(exist_ok=True)
@@ -183,6 +133,12 @@ def pull(name: str, download: Callable[[str, Path], str] | None = None) -> Path:
     arriving.rename(folder)
     _remove(leaving)
     return folder
+
+
+def _find_named(name: str) -> PublishedModel:
+    if name not in MODELS:
+        raise UnknownModel(f"{name!r} is not a published model; models are {', '.join(MODELS)}")
+    return MODELS[name]
 
 
 def _remove(folder: Path) -> None:
@@ -224,11 +180,6 @@ def revision_of(folder: Path) -> str:
                 file.seek(max(0, size - 4096) * block // 63)
                 digest.update(file.read(4096))
     return f"sha256:{digest.hexdigest()[:16]}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe(model: PublishedModel) -> dict[str, Any]:
@@ -276,9 +227,7 @@ def _answer(command: str, name: str, lock: bool) -> dict[str, Any] | list[dict[s
         return {"folder": str(folder), "files": verify(folder), "commit": revision_of(folder)}
     if command == "pull":
         pull(name)
-    if name not in MODELS:
-        raise UnknownModel(f"{name!r} is not a published model; models are {', '.join(MODELS)}")
-    return describe(MODELS[name])
+    return describe(_find_named(name))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from janus_core import load_engine, registry
+from janus_core import load_engine, locks, registry
 from janus_core.errors import LockMismatch, NeverLocked, PullFailed, UnknownModel
 
 COMMIT = "c" * 40
@@ -29,11 +29,11 @@ def fake_download(repo: str, folder: Path) -> str:
 def test_pull_locks_every_file(home: Path) -> None:
     folder = registry.pull("janus-pro-1b", fake_download)
     assert folder == home / "models" / "janus-pro-1b" == registry.resolve("janus-pro-1b")
-    lock = json.loads((folder / registry.LOCK_NAME).read_text())
+    lock = json.loads((folder / locks.LOCK_NAME).read_text())
     assert (lock["repo"], lock["commit"]) == ("deepseek-ai/Janus-Pro-1B", COMMIT)
     assert sorted(lock["files"]) == ["config.json", "pytorch_model.bin"]
     assert lock["files"]["pytorch_model.bin"]["size"] == 7
-    assert registry.verify(folder) == 2
+    assert locks.verify(folder) == 2
     assert registry.revision_of(folder) == COMMIT
     published = registry.find_published("anything", folder)
     assert published is not None
@@ -51,7 +51,7 @@ def test_pull_of_janusflow_fetches_its_vae_too(home: Path) -> None:
     asked: list[tuple[str, str]] = []
     folder = registry.pull("janusflow-1.3b", download)
     assert asked == [("deepseek-ai/JanusFlow-1.3B", ".janusflow-1.3b.arriving"), ("stabilityai/sdxl-vae", "vae")]
-    lock = registry.read_lock(folder)
+    lock = locks.read_lock(folder)
     assert lock is not None
     assert (lock["commit"], lock["vae_repo"], lock["vae_commit"]) == ("d" * 40, "stabilityai/sdxl-vae", "s" * 40)
     assert "vae/diffusion_pytorch_model.safetensors" in lock["files"]
@@ -61,7 +61,7 @@ def test_pull_of_janusflow_fetches_its_vae_too(home: Path) -> None:
     (folder / "vae" / "config.json").unlink()
     with pytest.raises(UnknownModel, match=r"lacks vae/config\.json. Run: janus models pull janusflow-1\.3b"):
         registry.resolve("janusflow-1.3b")
-    (folder / registry.LOCK_NAME).unlink()
+    (folder / locks.LOCK_NAME).unlink()
     with pytest.raises(UnknownModel, match=r"lacks vae/config\.json"):
         registry.resolve("janusflow-1.3b")
 
@@ -80,13 +80,13 @@ def test_verify_names_what_is_missing_and_what_differs(home: Path) -> None:
     (folder / "config.json").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"Weights")
     with pytest.raises(LockMismatch) as caught:
-        registry.verify(folder)
+        locks.verify(folder)
     assert (caught.value.missing, caught.value.differing) == (("config.json",), ("pytorch_model.bin",))
     assert "pytorch_model.bin" in str(caught.value)
     assert "Pull the model again" in str(caught.value)
-    (folder / registry.LOCK_NAME).write_text("[]")
+    (folder / locks.LOCK_NAME).write_text("[]")
     with pytest.raises(LockMismatch, match=r"differing: janus\.lock\.json"):
-        registry.verify(folder)
+        locks.verify(folder)
 
 
 def test_a_pull_that_fails_leaves_no_folder_and_the_next_goes_on(home: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_pull_that_fails_leaves_no_folder_and_the_next_goes_on(home: Path) -> 
     with pytest.raises(UnknownModel, match="janus models pull janus-pro-1b"):
         registry.resolve("janus-pro-1b")
     folder = registry.pull("janus-pro-1b", go_on)
-    assert registry.verify(folder) == 2
+    assert locks.verify(folder) == 2
     assert [path.name for path in (home / "models").iterdir()] == ["janus-pro-1b"]
 
 
@@ -115,14 +115,14 @@ def test_what_was_pulled_stays_until_the_next_pull_is_whole(home: Path) -> None:
     (folder / "stale.json").write_text("{}")
     with pytest.raises(PullFailed):
         registry.pull("janus-pro-1b", fail)
-    assert registry.verify(folder) == 2
+    assert locks.verify(folder) == 2
     registry.pull("janus-pro-1b", fake_download)
     assert not (folder / "stale.json").exists()
     elsewhere = folder.rename(home / "elsewhere")
     folder.symlink_to(elsewhere)
     registry.pull("janus-pro-1b", fake_download)
     assert not folder.is_symlink()
-    assert registry.verify(elsewhere) == 2
+    assert locks.verify(elsewhere) == 2
 
 
 def test_a_published_model_that_is_not_whole_says_what_to_run(home: Path) -> None:
@@ -147,12 +147,12 @@ def test_a_checkpoint_of_ones_own_is_locked_when_asked(tmp_path: Path, capsys: p
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     with pytest.raises(NeverLocked, match=f"verify {folder} --lock"):
-        registry.verify(folder)
+        locks.verify(folder)
     revision = registry.revision_of(folder)
     assert registry.main(["verify", str(folder)]) == 1
     assert "never locked" in capsys.readouterr().err
     assert registry.main(["verify", str(folder), "--lock"]) == 0
-    assert list(json.loads((folder / registry.LOCK_NAME).read_text())) == ["files"]
+    assert list(json.loads((folder / locks.LOCK_NAME).read_text())) == ["files"]
     assert registry.main(["verify", str(folder)]) == 0
     assert registry.revision_of(folder) == revision, "the lock changes nothing of what the checkpoint is"
     assert registry.find_published("own", folder) is None
