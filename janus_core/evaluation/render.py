@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from janus_core.evaluation.layout import arrange
-from janus_core.evaluation.scene import RELATIONS, Scene
+from janus_core.evaluation.scene import RELATIONS, Group, Scene
 from janus_core.evaluation.shapes import DIAMETERS, FILLS, HOLE, OUTLINE_SHADE, PAPERS, POLYGONS, Colour, Point
 
 SIZE_JITTER = 0.04
@@ -26,19 +27,36 @@ _FINE = 4
 """Pixels are drawn this many times finer along each side."""
 
 
+@dataclass(frozen=True)
+class Placed:
+    """Where an object stands: centre (x, y) and radius of its circumscribed circle, in sides of the picture."""
+
+    group: Group
+    centre: Point
+    radius: float
+
+
 def render(scene: Scene, rng: random.Random, side: int = 64) -> Image.Image:
     """An RGB picture of `side` x `side` px; the same from an `rng` in the same state.
 
     Two single objects whose relation is not said get one that is clear.
     """
+    return compose(scene, rng, side)[0]
+
+
+def compose(scene: Scene, rng: random.Random, side: int = 64) -> tuple[Image.Image, list[Placed]]:
+    """What `render` gives, and what stands where in it."""
     picture = Image.new("RGB", (side, side), _near(PAPERS[scene.background], _PAPER_JITTER, rng))
     groups = [group for group in scene.groups for _ in range(group.count)]
     radii = [DIAMETERS[group.size] / 2 * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER) for group in groups]
     relation = scene.relation or (rng.choice(RELATIONS) if scene.kind == "relation" else None)
-    for group, radius, (x, y) in zip(groups, radii, arrange(radii, relation, rng), strict=True):
-        fill = _near(FILLS[group.colour], _FILL_JITTER, rng)
-        _draw(picture, group.shape, fill, (x * side, y * side), radius * side, rng)
-    return _with_noise(picture, rng.uniform(0, MAX_NOISE), rng)
+    centres = arrange(radii, relation, rng)
+    placed = [Placed(*each) for each in zip(groups, centres, radii, strict=True)]
+    for each in placed:
+        fill = _near(FILLS[each.group.colour], _FILL_JITTER, rng)
+        x, y = each.centre
+        _draw(picture, each.group.shape, fill, (x * side, y * side), each.radius * side, rng)
+    return _with_noise(picture, rng.uniform(0, MAX_NOISE), rng), placed
 
 
 def _near(colour: Colour, jitter: int, rng: random.Random) -> Colour:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from janus_core.training.losses import Losses
-from janus_core.training.optimizer import RunningMean, build_optimizer, learning_rate_at, set_learning_rate
+from janus_core.training.optimizer import RunningMean, build_optimizers, learning_rate_at, set_learning_rates
 from janus_core.training.presets import CLIP_NORM, Phase
 from janus_core.training.seeds import seed_of
 
@@ -71,22 +71,23 @@ def train(
 
     accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bfloat16" else "no")
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    wrapped, optimizer = accelerator.prepare(objective, build_optimizer(trained, phase))
+    wrapped, *optimizers = accelerator.prepare(objective, *build_optimizers(objective, phase))
     mean = RunningMean(trained, phase.ema_decay) if phase.ema_decay is not None else None
-    run = _Run(objective, optimizer, mean, folder)
+    run = _Run(objective, optimizers, mean, folder)
     first = run.resume()
     log = Log(folder / "log.jsonl", phase, first, settings.log_every if accelerator.is_main_process else 0)
     saved_at = time.monotonic()
     objective.train()
     for step, batch in _prefetched(stream, first, phase.steps, accelerator.process_index, accelerator.num_processes):
-        set_learning_rate(optimizer, learning_rate_at(phase, step))
+        set_learning_rates(optimizers, phase, step)
         torch.manual_seed(seed_of(settings.seed, phase.name, step, accelerator.process_index))
         with _attention(accelerator.device):
             losses: Losses = wrapped(_moved(batch, accelerator.device))
         accelerator.backward(losses.total)
         norm = accelerator.clip_grad_norm_(trained, CLIP_NORM)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         if mean is not None:
             mean.update()
         log.add(step, losses, norm)
@@ -109,9 +110,9 @@ class _Run:
     """What a phase changes, and state.pt, which holds it."""
 
     def __init__(
-        self, objective: nn.Module, optimizer: torch.optim.Optimizer, mean: RunningMean | None, folder: Path
+        self, objective: nn.Module, optimizers: list[torch.optim.Optimizer], mean: RunningMean | None, folder: Path
     ) -> None:
-        self._objective, self._optimizer, self._mean, self._folder = objective, optimizer, mean, folder
+        self._objective, self._optimizers, self._mean, self._folder = objective, optimizers, mean, folder
 
     def _kept(self) -> dict[str, Tensor]:
         """By name: what is trained, and buffers."""
@@ -122,7 +123,8 @@ class _Run:
         """Write the state beside its place and move it there: a kill leaves the old one or the new one."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path, arriving = self._folder / "state.pt", self._folder / "state.pt.arriving"
-        state = {"step": step, "tensors": self._kept(), "optimizer": self._optimizer.state_dict()}
+        optimizers = [optimizer.state_dict() for optimizer in self._optimizers]
+        state = {"step": step, "tensors": self._kept(), "optimizers": optimizers}
         torch.save(state | ({} if self._mean is None else {"means": self._mean.means}), arriving)
         os.replace(arriving, path)
 
@@ -138,7 +140,8 @@ class _Run:
         if self._mean is not None:
             for mean, saved in zip(self._mean.means, state["means"], strict=True):
                 mean.copy_(saved)
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         return int(state["step"])
 
     def show(self, look: Callable[[], None]) -> None:

@@ -41,6 +41,7 @@ class Phase:
 
     stage: 1, 2 or 3 of the papers, which says what trains; None for a part that the papers take ready-made.
     ratio: of the data of a stage. first_ratio: another one for the first so many steps.
+    muon_rate: the learning rate of matrices inside blocks, which Muon trains then; None leaves them to AdamW.
     ema_decay: keep the running mean of the weights, with this decay a step.
     """
 
@@ -54,6 +55,7 @@ class Phase:
     stage: Literal[1, 2, 3] | None = None
     ratio: Ratio | None = None
     first_ratio: tuple[int, Ratio] | None = None
+    muon_rate: float | None = None
     ema_decay: float | None = None
 
     def ratio_at(self, step: int) -> Ratio:

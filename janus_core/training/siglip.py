@@ -9,6 +9,7 @@ text encoder, decoder) is thrown away after.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,15 @@ from janus_core.training.losses import Losses, sigmoid_contrastive
 
 _TEXT_LAYERS, _DECODER_LAYERS = 2, 2
 _MAX_TOKENS = 96
+_PLACE, _LONGEST_WAVE, _LITTLE = 0.7, 16.0, 0.02
 _FIRST_SCALE, _FIRST_BIAS = math.log(10.0), -10.0
 
 
 class SiglipObjective(nn.Module):
     """Attention pooling over patches against a small bidirectional text encoder, and a decoder that writes captions."""
 
-    def __init__(self, vision: Siglip, vocab_size: int, num_heads: int = 4) -> None:
+    def __init__(self, vision: Siglip, vocab_size: int, num_looks: Sequence[int], num_heads: int = 4) -> None:
+        """num_looks: how many shapes, colours and so on there are to tell of a patch."""
         super().__init__()
         width = vision.pos_embed.shape[1]
         self.vision = vision
@@ -43,15 +46,16 @@ class SiglipObjective(nn.Module):
         )
         self.decoder = nn.TransformerDecoder(reading, _DECODER_LAYERS, norm=nn.LayerNorm(width))
         self.decoder_out = nn.Linear(width, vocab_size)
+        self.tell = nn.ModuleList(nn.Linear(width, 1 + count) for count in num_looks)
         self.log_scale = nn.Parameter(torch.tensor(_FIRST_SCALE))
         self.bias = nn.Parameter(torch.tensor(_FIRST_BIAS))
 
-    def forward(self, batch: tuple[Tensor, TextBatch]) -> Losses:
+    def forward(self, batch: tuple[Tensor, TextBatch, Tensor]) -> Losses:
         """pixels float32 [B, 3, S, S] and their captions. Both terms are means, over pairs and over tokens.
 
         With the published sum over texts pairs outshout reading: a reading loss of 0.52 took 1000 steps and not 600.
         """
-        pixels_BCHW, captions = batch
+        pixels_BCHW, captions, looks_BNK = batch
         features_BNW = self.vision(pixels_BCHW)
         images_BE, texts_BE = self.embed_images(features_BNW), self.embed_texts(captions)
         ids_BT = captions.ids
@@ -60,8 +64,10 @@ class SiglipObjective(nn.Module):
         read = self.read(features_BNW, captions)
         nearest = (images_BE @ texts_BE.T).argmax(1)
         found = same_BB[torch.arange(len(nearest), device=nearest.device), nearest].float().mean()
-        parts = {"contrastive": contrastive.detach(), "read": read.detach(), "found": found.detach()}
-        return Losses(contrastive / len(ids_BT) + read, parts)
+        told = self.tell_looks(features_BNW, looks_BNK)
+        parts = {"contrastive": contrastive, "read": read, "told": told, "found": found}
+        total = contrastive / len(ids_BT) + read + told
+        return Losses(total, {name: value.detach() for name, value in parts.items()})
 
     def embed_images(self, features_BNW: Tensor) -> Tensor:
         probe_B1W = self.probe.expand(len(features_BNW), -1, -1).to(features_BNW.dtype)
@@ -78,6 +84,14 @@ class SiglipObjective(nn.Module):
         logits_RV = self.decoder_out(hidden_BTW[wanted_BT])
         return nn.functional.cross_entropy(logits_RV.float(), captions.targets[wanted_BT])
 
+    def tell_looks(self, features_BNW: Tensor, looks_BNK: Tensor) -> Tensor:
+        """Mean cross-entropy of what stands on every patch, over patches and kinds of looks."""
+        losses = [
+            nn.functional.cross_entropy(head(features_BNW).flatten(0, 1).float(), looks_BNK[..., kind].flatten())
+            for kind, head in enumerate(self.tell)
+        ]
+        return torch.stack(losses).mean()
+
     def embed_texts(self, captions: TextBatch) -> Tensor:
         """The mean over a caption's tokens but its last; padding is neither looked at nor counted."""
         ids_BT = captions.ids
@@ -87,3 +101,24 @@ class SiglipObjective(nn.Module):
         kept_BT1 = (~padding_BT).unsqueeze(-1).to(x_BTW.dtype)
         mean_BW = (x_BTW * kept_BT1).sum(1) / kept_BT1.sum(1)
         return nn.functional.normalize(self.text_out(mean_BW).float(), dim=-1)
+
+
+@torch.no_grad()
+def start_with_places(vision: Siglip) -> None:
+    """Positions that tell neighbours from the first step on, in waves along both axes, and blocks that add little.
+
+    Shapes are larger than patches: they cannot be told before patches find their neighbours. Source of the waves:
+    arXiv 2205.01580, for small vision transformers.
+    """
+    width, side = vision.pos_embed.shape[1], math.isqrt(vision.pos_embed.shape[0])
+    rates = math.pi / 2 * torch.exp(torch.arange(width // 4) * (-math.log(_LONGEST_WAVE) / (width // 4)))
+    angles = torch.arange(side)[:, None] * rates
+    waves = torch.cat((angles.sin(), angles.cos()), dim=1)
+    rows, columns = waves[:, None].expand(side, side, -1), waves.expand(side, side, -1)
+    vision.pos_embed.copy_(_PLACE * torch.cat((rows, columns), dim=-1).flatten(0, 1))
+    for block in vision.blocks:
+        for layer in (module for module in block.modules() if isinstance(module, nn.Linear)):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        for layer in (block.attn.proj, block.mlp.fc2):
+            nn.init.normal_(layer.weight, std=_LITTLE)

@@ -6,8 +6,10 @@ Source of the mixture: presets.py; of questions as questions and answers, and of
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import torch
@@ -15,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from janus_core.evaluation.captions import describe, phrase, prompt_for
-from janus_core.evaluation.render import render
-from janus_core.evaluation.scene import Scene, sample_scene, vary_scene
+from janus_core.evaluation.render import Placed, compose, render
+from janus_core.evaluation.scene import COLOURS, SHAPES, SIZES, Scene, sample_scene, vary_scene
 from janus_core.processing.images import ImageSettings, scale
 from janus_core.training.batches import (
     GenerationBatch,
@@ -42,6 +44,24 @@ REPHRASE = "Say it another way: {}"
 _FAMILY = 4
 _USUAL_QUESTION = 0.5
 """How often the first question is asked; otherwise any of them."""
+
+
+LOOKS = (SHAPES, COLOURS, SIZES)
+"""What is told of every patch; 0 stands for nothing, and n for the nth of these."""
+
+
+def label_patches(placed: Sequence[Placed], grid_side: int) -> list[tuple[int, ...]]:
+    """Row by row the looks of the object that a patch's middle is nearest to, if the two touch."""
+    half = 0.5 / grid_side
+    labels = []
+    for row, column in product(range(grid_side), repeat=2):
+        middle = (column / grid_side + half, row / grid_side + half)
+        distance, nearest = min((math.dist(each.centre, middle) - each.radius, n) for n, each in enumerate(placed))
+        group = placed[nearest].group
+        looks = (group.shape, group.colour, group.size)
+        told = (1 + names.index(look) for names, look in zip(LOOKS, looks, strict=True))
+        labels.append(tuple(told) if distance < half else (0,) * len(LOOKS))
+    return labels
 
 
 def corpus(seed: int, count: int) -> list[str]:
@@ -86,22 +106,25 @@ class Pictures(_World):
 
 
 class Pairs(_World):
-    """Pictures and captions, for the contrastive loss.
+    """Pictures, captions and what stands on every patch, for the tower.
 
     Scenes come in families that differ from their first in one thing each: among unlike scenes a glance tells pairs
     apart, and what the loss does not ask for, such as sizes, would not be learnt.
     """
 
-    def __init__(self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker) -> None:
+    def __init__(self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker, grid_side: int) -> None:
         super().__init__(images, seed, phase)
-        self._rows = rows
+        self._rows, self._grid_side = rows, grid_side
 
-    def batch(self, step: int, process: int, num_processes: int) -> tuple[Tensor, TextBatch]:
+    def batch(self, step: int, process: int, num_processes: int) -> tuple[Tensor, TextBatch, Tensor]:
+        """float32 [B, 3, S, S]; captions; int64 [B, N, 3], the looks of `label_patches`."""
         rngs = self.rngs("picture", self._phase.batch_size, step, process, num_processes)
         places = range(process, self._phase.batch_size, num_processes)
         scenes = [self._scene(step, place, rng) for place, rng in zip(places, rngs, strict=True)]
-        captions = collate_text([self._rows.text(describe(scene)) for scene in scenes])
-        return self.pictures(scenes, rngs), captions
+        captions = collate_text([self._rows.text(f" {describe(scene)}") for scene in scenes])
+        drawn = [compose(scene, rng, self._images.image_size) for scene, rng in zip(scenes, rngs, strict=True)]
+        pixels = torch.from_numpy(np.stack([scale(picture, self._images) for picture, _ in drawn]))
+        return pixels, captions, torch.tensor([label_patches(placed, self._grid_side) for _, placed in drawn])
 
     def _scene(self, step: int, place: int, rng: random.Random) -> Scene:
         family, number = divmod(place, _FAMILY)

@@ -75,7 +75,8 @@ class VQObjective(nn.Module):
     @torch.no_grad()
     def _renew_codes(self, step: int) -> None:
         if step == self._quantise_from:
-            self.vq.codebook.copy_(spread(self.features, len(self.vq.codebook)))
+            remembered = self.features[self.features.any(dim=1)]
+            self.vq.codebook.copy_(spread(remembered, len(self.vq.codebook)))
         elif step % _REVIVE_EVERY == 0:
             unused_K = (~self.used).nonzero().flatten()
             if step < self._revive_until and len(unused_K):

@@ -17,9 +17,9 @@ from janus_core.training.course import Course
 from janus_core.training.objectives import ReaderObjective, TextObjective
 from janus_core.training.presets import Phase
 from janus_core.training.seeds import seed_of
-from janus_core.training.siglip import SiglipObjective
+from janus_core.training.siglip import SiglipObjective, start_with_places
 from janus_core.training.stages import train_only
-from janus_core.training.streams import Mixture, Pairs, Sentences, corpus
+from janus_core.training.streams import LOOKS, Mixture, Pairs, Sentences, corpus
 from janus_core.training.vocabulary import write_vocabulary
 
 SIDE = 64  # pixels
@@ -29,7 +29,7 @@ IMAGES = ImageSettings(SIDE, 14, HALF, HALF, 1 / 255, True)
 
 TOWER = SiglipConfig(image_size=SIDE, patch_size=8, width=128, num_layers=4, num_heads=4, mlp_width=512)
 
-SIGLIP = Phase("siglip", 8000, 32, 1e-3, 100, "cosine")
+SIGLIP = Phase("siglip", 8000, 32, 1e-3, 100, "cosine", muon_rate=4e-3)
 LANGUAGE = Phase("language", 500, 64, 2e-3, 50, "cosine")
 
 
@@ -58,7 +58,10 @@ def write_processing(folder: Path, config: ModelConfig, seed: int, *, bracketed:
 def train_reader(model: Reader, course: Course, rows: RowMaker, seed: int) -> None:
     """The tower and the language model, which the papers take ready-made."""
     torch.manual_seed(seed_of(seed, SIGLIP.name))
-    course.run(SIGLIP, SiglipObjective(model.vision, VOCABULARY), Pairs(IMAGES, seed, SIGLIP, rows))
+    start_with_places(model.vision)
+    grid_side = SIDE // TOWER.patch_size
+    tower = SiglipObjective(model.vision, VOCABULARY, [len(names) for names in LOOKS])
+    course.run(SIGLIP, tower, Pairs(IMAGES, seed, SIGLIP, rows, grid_side))
     course.run(LANGUAGE, TextObjective(model.llama, model.text_head), Sentences(IMAGES, seed, LANGUAGE, rows))
 
 

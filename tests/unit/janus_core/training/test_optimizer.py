@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from janus_core.training.optimizer import RunningMean, build_optimizer, learning_rate_at, set_learning_rate
+from janus_core.training.optimizer import RunningMean, build_optimizers, learning_rate_at, set_learning_rates
 from janus_core.training.presets import Phase
 
 CONSTANT = Phase("p", 100, 1, 1e-3, 10, "constant", weight_decay=0.1)
@@ -34,12 +36,30 @@ def test_without_warm_up_the_first_step_has_the_whole_rate() -> None:
     assert learning_rate_at(Phase("p", 10, 1, 1e-3, 0, "cosine"), 0) == 1e-3
 
 
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+        self.head = nn.Linear(2, 3)
+
+
 def test_the_optimizer_is_the_papers_one() -> None:
-    optimizer = build_optimizer([nn.Parameter(torch.ones(2))], CONSTANT)
+    (optimizer,) = build_optimizers(Net(), CONSTANT)
     (group,) = optimizer.param_groups
+    assert isinstance(optimizer, torch.optim.AdamW)
     assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.95), 1e-8, 0.1)
-    set_learning_rate(optimizer, 0.5)
-    assert group["lr"] == 0.5
+    assert len(group["params"]) == 6
+
+
+def test_muon_trains_the_matrices_inside_blocks_where_it_has_a_rate() -> None:
+    net = Net()
+    net.blocks[1].weight.requires_grad_(False)
+    adam, muon = build_optimizers(net, replace(CONSTANT, muon_rate=4e-3))
+    assert isinstance(muon, torch.optim.Muon)
+    assert muon.param_groups[0]["params"] == [net.blocks[0].weight]
+    assert len(adam.param_groups[0]["params"]) == 4
+    set_learning_rates((adam, muon), CONSTANT, 4)
+    assert [each.param_groups[0]["lr"] for each in (adam, muon)] == pytest.approx([5e-4, 2e-3])
 
 
 def test_a_running_mean_follows_the_weights() -> None:
