@@ -116,9 +116,9 @@ def start_with_places(vision: Siglip) -> None:
     waves = torch.cat((angles.sin(), angles.cos()), dim=1)
     rows, columns = waves[:, None].expand(side, side, -1), waves.expand(side, side, -1)
     vision.pos_embed.copy_(_PLACE * torch.cat((rows, columns), dim=-1).flatten(0, 1))
-    for block in vision.blocks:
-        for layer in (module for module in block.modules() if isinstance(module, nn.Linear)):
+    for name, layer in vision.blocks.named_modules():
+        if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
-        for layer in (block.attn.proj, block.mlp.fc2):
-            nn.init.normal_(layer.weight, std=_LITTLE)
+            if name.endswith(("attn.proj", "mlp.fc2")):
+                nn.init.normal_(layer.weight, std=_LITTLE)
