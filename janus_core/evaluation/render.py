@@ -14,7 +14,7 @@ from janus_core.evaluation.scene import RELATIONS, Group, Scene
 from janus_core.evaluation.shapes import DIAMETERS, FILLS, HOLE, OUTLINE_SHADE, PAPERS, POLYGONS, Colour, Point
 
 SIZE_JITTER = 0.04
-"""Diameters vary by this share; the next size is more than a quarter away."""
+"""Diameters vary by this share; the next size is a third away."""
 
 MAX_TURN = 20.0
 """Degrees that an object is turned by at most, either way."""

@@ -10,7 +10,7 @@ import math
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
 
-DIAMETERS = {"small": 15.5 / 64, "medium": 20 / 64, "large": 25.5 / 64}
+DIAMETERS = {"small": 14 / 64, "medium": 19 / 64, "large": 25.5 / 64}
 """Of the circumscribed circle, as a share of the picture's side."""
 
 FILLS: dict[str, Colour] = {
