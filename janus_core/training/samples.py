@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import textwrap
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -47,6 +48,4 @@ def draw_samples(checkpoint: Path, picture: Path, seed: int) -> None:
 
 
 def _wrapped(words: str) -> str:
-    import textwrap
-
     return "\n".join(textwrap.wrap(words, 34)[:3])

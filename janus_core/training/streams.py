@@ -92,17 +92,14 @@ class _World:
         """float32 [3, S, S], as the vision tower reads it."""
         return scale(render(scene, rng, self._images.image_size), self._images)
 
-    def pictures(self, scenes: Sequence[Scene], rngs: Sequence[random.Random]) -> Tensor:
-        """float32 [B, 3, S, S]."""
-        return torch.from_numpy(np.stack([self.picture(scene, rng) for scene, rng in zip(scenes, rngs, strict=True)]))
-
 
 class Pictures(_World):
     """Pixels in [-1, 1] alone, for tokenizers of images. Half of them show several groups: objects are what is hard."""
 
     def batch(self, step: int, process: int, num_processes: int) -> Tensor:
         rngs = self.rngs("picture", self._phase.batch_size, step, process, num_processes)
-        return self.pictures([sample_scene(rng, "mixed" if rng.random() < 0.5 else None) for rng in rngs], rngs)
+        scenes = [sample_scene(rng, "mixed" if rng.random() < 0.5 else None) for rng in rngs]
+        return torch.from_numpy(np.stack([self.picture(scene, rng) for scene, rng in zip(scenes, rngs, strict=True)]))
 
 
 class Pairs(_World):
