@@ -1,7 +1,7 @@
 """AdamW as the papers set it, Muon for parts that they take ready-made, rates over time, a running mean of the weights.
 
-Source: presets.py; Muon is torch's (Keller Jordan, https://kellerjordan.github.io/posts/muon). Everything here is a
-function of the step, so that a run that resumes goes on as it was.
+Source: presets.py; Muon is torch's (Keller Jordan, https://kellerjordan.github.io/posts/muon, which flattens convolutions
+so too). Everything here is a function of the step, so that a run that resumes goes on as it was.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from janus_core.training.presets import BETAS, EPSILON, Phase
 
 _BLOCKS = {"blocks", "layers"}
+_CONVOLUTION = 4  # dimensions of its weight
 
 
 def build_optimizers(objective: nn.Module, phase: Phase) -> list[torch.optim.Optimizer]:
-    """AdamW for what requires gradients; where the phase has a rate for it, Muon for the matrices inside blocks."""
+    """AdamW for what requires gradients; where the phase has a rate for it, Muon for matrices and convolutions."""
     trained = {name: parameter for name, parameter in objective.named_parameters() if parameter.requires_grad}
     matrices = {
         name: parameter
         for name, parameter in trained.items()
-        if phase.muon_rate is not None and parameter.ndim == 2 and _BLOCKS & set(name.split("."))
+        if phase.muon_rate is not None and _is_matrix(name, parameter)
     }
     others = [parameter for name, parameter in trained.items() if name not in matrices]
     rate, decay = phase.learning_rate, phase.weight_decay
@@ -33,8 +34,35 @@ def build_optimizers(objective: nn.Module, phase: Phase) -> list[torch.optim.Opt
     ]
     if matrices and phase.muon_rate is not None:
         group = _group(list(matrices.values()), phase.muon_rate)
-        optimizers.append(torch.optim.Muon(group, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(Muon(group, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     return optimizers
+
+
+class Muon(torch.optim.Muon):
+    """torch's, and for convolutions too: to it, each is the matrix [out, in * height * width]."""
+
+    def __init__(self, groups: list[dict[str, Any]], **options: Any) -> None:
+        self._whole: list[nn.Parameter] = [parameter for group in groups for parameter in group["params"]]
+        self._flat = [nn.Parameter(parameter.detach().flatten(1)) for parameter in self._whole]
+        flat = iter(self._flat)
+        super().__init__([{**group, "params": [next(flat) for _ in group["params"]]} for group in groups], **options)
+
+    def step(self, closure: Any = None) -> Any:
+        """One step; the matrices share memory with the weights, wherever these were moved since."""
+        for flat, whole in zip(self._flat, self._whole, strict=True):
+            flat.data = whole.detach().flatten(1)
+            flat.grad = None if whole.grad is None else whole.grad.flatten(1)
+        return super().step(closure)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        for whole in self._whole:
+            whole.grad = None
+
+
+def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Inside a block; embeddings and heads are tables, whose rows AdamW trains each at its own pace."""
+    return parameter.ndim == _CONVOLUTION or (parameter.ndim == 2 and bool(_BLOCKS & set(name.split("."))))
 
 
 def _group(parameters: list[nn.Parameter], rate: float) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ IMAGES = ImageSettings(SIDE, 14, HALF, HALF, 1 / 255, True)
 
 TOWER = SiglipConfig(image_size=SIDE, patch_size=8, width=128, num_layers=4, num_heads=4, mlp_width=512)
 
-SIGLIP = Phase("siglip", 8000, 32, 1e-3, 100, "cosine", muon_rate=4e-3)
+SIGLIP = Phase("siglip", 4000, 32, 1e-3, 100, "cosine", muon_rate=4e-3)
 LANGUAGE = Phase("language", 500, 64, 2e-3, 50, "cosine")
 
 

@@ -56,10 +56,32 @@ def test_muon_trains_the_matrices_inside_blocks_where_it_has_a_rate() -> None:
     net.blocks[1].weight.requires_grad_(False)
     adam, muon = build_optimizers(net, replace(CONSTANT, muon_rate=4e-3))
     assert isinstance(muon, torch.optim.Muon)
-    assert muon.param_groups[0]["params"] == [net.blocks[0].weight]
+    (matrix,) = muon.param_groups[0]["params"]
+    assert matrix.data_ptr() == net.blocks[0].weight.data_ptr()
     assert len(adam.param_groups[0]["params"]) == 4
     set_learning_rates((adam, muon), CONSTANT, 4)
     assert [each.param_groups[0]["lr"] for each in (adam, muon)] == pytest.approx([5e-4, 2e-3])
+
+
+def test_muon_takes_a_convolution_as_a_matrix() -> None:
+    convolution, linear = nn.Conv2d(3, 4, 3), nn.Linear(27, 4)
+    linear.load_state_dict({"weight": convolution.weight.detach().flatten(1), "bias": convolution.bias.detach()})
+    pixels = torch.linspace(-1, 1, 54)
+    take_steps(nn.ModuleDict({"conv": convolution}), convolution, pixels.view(2, 3, 3, 3))
+    take_steps(nn.ModuleDict({"blocks": nn.ModuleList([linear])}), linear, pixels.view(2, 27))
+    assert torch.allclose(convolution.weight.flatten(1), linear.weight, atol=1e-6)
+
+
+def take_steps(objective: nn.Module, net: nn.Module, pixels: torch.Tensor) -> None:
+    optimizers = build_optimizers(objective, replace(CONSTANT, muon_rate=4e-3))
+    before = net.weight.detach().clone()
+    for _ in range(3):
+        net(pixels).square().sum().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        assert net.weight.grad is None
+    assert not torch.equal(net.weight, before)
 
 
 def test_a_running_mean_follows_the_weights() -> None:
