@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-_OBJECT_CONTRAST, _OBJECT_WEIGHT = 0.25, 5.0
+_OBJECT_CONTRAST, _OBJECT_WEIGHT = 0.25, 2.0
 """Pixels that differ so much from their picture's median are of objects; few, they weigh so many times more."""
 
 

@@ -1,7 +1,7 @@
 """AdamW as the papers set it, Muon for parts that they take ready-made, rates over time, a running mean of the weights.
 
-Source: presets.py; Muon is torch's (Keller Jordan, https://kellerjordan.github.io/posts/muon, which flattens convolutions
-so too). Everything here is a function of the step, so that a run that resumes goes on as it was.
+Source: presets.py; Muon is torch's (Keller Jordan, https://kellerjordan.github.io/posts/muon, which flattens
+convolutions so too). Everything here is a function of the step, so that a run that resumes goes on as it was.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from janus_core.training.samples import draw_samples
 from janus_core.training.streams import Pictures
 from janus_core.training.vq import VQObjective, start_plain
 
-VQ = Phase("vq", 8000, 8, 1.5e-3, 50, "cosine")
+VQ = Phase("vq", 7000, 8, 2e-3, 50, "cosine", muon_rate=2e-3)
 STAGES = (
     Phase("stage1", 150, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3)),
     Phase("stage2", 3600, 32, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 5)),
