@@ -22,6 +22,7 @@ from janus_core.training.objectives import JanusObjective
 from janus_core.training.presets import Phase, Ratio
 from janus_core.training.recipes import tiny
 from janus_core.training.samples import draw_samples
+from janus_core.training.seeds import seed_of
 from janus_core.training.streams import Pictures
 from janus_core.training.vq import VQObjective, start_plain
 
@@ -64,7 +65,7 @@ def main(out: Path, settings: Settings) -> Path:
     steps, side = VQ.steps, model.config.grid_side
     vq = VQObjective(model.vq, side=side, quantise_from=steps * 2 // 5, revive_until=steps * 3 // 4)
     course.run(VQ, vq, Pictures(tiny.IMAGES, settings.seed, VQ))
-    start_from_codebook(model)
+    start_from_codebook(model, settings.seed)
     rows = tiny.row_maker(tokenizer, chat.BRACKETED)
     tiny.train_reader(model, course, rows, settings.seed)
     objective = JanusObjective(model, image_id=tokenizer.image_id, pad_id=tokenizer.pad_id)
@@ -75,10 +76,15 @@ def main(out: Path, settings: Settings) -> Path:
 
 
 @torch.no_grad()
-def start_from_codebook(model: Janus) -> None:
-    """Codes that look alike are then read alike from the first step on; how the papers start it is not published."""
-    directions = torch.nn.functional.normalize(model.vq.codebook, dim=-1)
-    model.gen_embed.weight.copy_(directions * directions.shape[1] ** 0.5)
+def start_from_codebook(model: Janus, seed: int) -> None:
+    """Codes that look alike are read and foretold alike from the first step on; the papers do not tell their start."""
+    torch.manual_seed(seed_of(seed, "codes"))
+    directions_KC = torch.nn.functional.normalize(model.vq.codebook, dim=-1)
+    model.gen_embed.weight.copy_(directions_KC * directions_KC.shape[1] ** 0.5)
+    logits = model.gen_head.layers[-1]
+    mixed_KH = directions_KC @ torch.randn(directions_KC.shape[1], logits.in_features)
+    logits.weight.copy_(mixed_KH * logits.weight.std() / mixed_KH.std())
+    torch.nn.init.zeros_(logits.bias)
 
 
 def _save(model: Janus, folder: Path, processing: Path) -> None:
