@@ -77,6 +77,10 @@ def _from_hf(raw: dict[str, Any]) -> JanusConfig:
     text, vision, vq = raw["text_config"], raw.get("vision_config") or {}, raw.get("vq_config") or {}
     for section in (vision, vq):
         require("hidden_act", section.get("hidden_act", "gelu"), "gelu")
+    levels = tuple(vq.get("channel_multiplier", VQ_16.channel_multipliers))
+    num_res_blocks = vq.get("num_res_blocks", VQ_16.num_res_blocks)
+    if not num_res_blocks:  # then nothing in an encoder level could change the width
+        require("channel_multiplier of levels without residual blocks", levels, (1,) * len(levels))
     require("vision_config.use_qk_norm", vision.get("use_qk_norm", False), False)
     require("vision_config.attention_bias", vision.get("attention_bias", True), True)
     require("vision_config.layer_norm_eps", vision.get("layer_norm_eps", 1e-6), 1e-6)
@@ -100,8 +104,8 @@ def _from_hf(raw: dict[str, Any]) -> JanusConfig:
             num_codes=vq.get("num_embeddings", VQ_16.num_codes),
             code_size=vq.get("embed_dim", VQ_16.code_size),
             base_channels=vq.get("base_channels", VQ_16.base_channels),
-            channel_multipliers=tuple(vq.get("channel_multiplier", VQ_16.channel_multipliers)),
-            num_res_blocks=vq.get("num_res_blocks", VQ_16.num_res_blocks),
+            channel_multipliers=levels,
+            num_res_blocks=num_res_blocks,
             z_channels=vq.get("latent_channels", VQ_16.z_channels),
         ),
         aligner_depth=vision.get("depth", 2),

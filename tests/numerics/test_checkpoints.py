@@ -178,6 +178,16 @@ def test_configs_that_are_refused(official: Path) -> None:
         read_config(official)
 
 
+def test_levels_without_blocks_cannot_change_the_width(tmp_path: Path) -> None:
+    write_random_checkpoint(tmp_path, tiny_config(), layout="hf", dtype=torch.float32, seed=1)
+    path = tmp_path / "config.json"
+    raw = json.loads(path.read_text())
+    raw["vq_config"] |= {"num_res_blocks": 0, "channel_multiplier": [1, 1, 2]}
+    path.write_text(json.dumps(raw))
+    with pytest.raises(ConfigInvalid, match="without residual blocks"):
+        read_config(tmp_path)
+
+
 def test_published_configs_are_partial(official: Path) -> None:
     """The 7B's language_config says next to nothing: the rest is what LlamaConfig assumes."""
     path = official / "config.json"
