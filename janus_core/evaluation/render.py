@@ -36,27 +36,33 @@ class Placed:
     radius: float
 
 
-def render(scene: Scene, rng: random.Random, side: int = 64) -> Image.Image:
+def render(scene: Scene, rng: random.Random, side: int = 64, *, noisy: bool = True) -> Image.Image:
     """An RGB picture of `side` x `side` px; the same from an `rng` in the same state.
 
     Two single objects whose relation is not said get one that is clear.
     """
-    return compose(scene, rng, side)[0]
+    return compose(scene, rng, side, noisy=noisy)[0]
 
 
-def compose(scene: Scene, rng: random.Random, side: int = 64) -> tuple[Image.Image, list[Placed]]:
+def compose(
+    scene: Scene, rng: random.Random, side: int = 64, *, noisy: bool = True
+) -> tuple[Image.Image, list[Placed]]:
     """What `render` gives, and what stands where in it."""
     picture = Image.new("RGB", (side, side), _near(PAPERS[scene.background], _PAPER_JITTER, rng))
-    groups = [group for group in scene.groups for _ in range(group.count)]
-    radii = [DIAMETERS[group.size] / 2 * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER) for group in groups]
-    relation = scene.relation or (rng.choice(RELATIONS) if scene.kind == "relation" else None)
-    centres = arrange(radii, relation, rng)
-    placed = [Placed(*each) for each in zip(groups, centres, radii, strict=True)]
+    placed = place(scene, rng)
     for each in placed:
         fill = _near(FILLS[each.group.colour], _FILL_JITTER, rng)
         x, y = each.centre
         _draw(picture, each.group.shape, fill, (x * side, y * side), each.radius * side, rng)
-    return _with_noise(picture, rng.uniform(0, MAX_NOISE), rng), placed
+    return _with_noise(picture, rng.uniform(0, MAX_NOISE), rng) if noisy else picture, placed
+
+
+def place(scene: Scene, rng: random.Random) -> list[Placed]:
+    """Its objects, each with a size and a place."""
+    groups = [group for group in scene.groups for _ in range(group.count)]
+    radii = [DIAMETERS[group.size] / 2 * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER) for group in groups]
+    relation = scene.relation or (rng.choice(RELATIONS) if scene.kind == "relation" else None)
+    return [Placed(*each) for each in zip(groups, arrange(radii, relation, rng), radii, strict=True)]
 
 
 def _near(colour: Colour, jitter: int, rng: random.Random) -> Colour:

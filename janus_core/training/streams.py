@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from janus_core.evaluation.captions import describe, phrase, prompt_for
-from janus_core.evaluation.render import Placed, compose, render
+from janus_core.evaluation.render import Placed, compose, place, render
 from janus_core.evaluation.scene import COLOURS, SHAPES, SIZES, Scene, sample_scene, vary_scene
 from janus_core.processing.images import ImageSettings, scale
 from janus_core.training.batches import (
@@ -42,6 +42,8 @@ QUESTIONS = (
 )
 REPHRASE = "Say it another way: {}"
 _FAMILY = 4
+_READ, _WRITTEN = 0.5, 0.25
+"""How many texts for the language model are pictures in words that are captioned, and that are made from prompts."""
 _USUAL_QUESTION = 0.5
 """How often the first question is asked; otherwise any of them."""
 
@@ -64,6 +66,19 @@ def label_patches(placed: Sequence[Placed], grid_side: int) -> list[tuple[int, .
     return labels
 
 
+def spell(scene: Scene, placed: Sequence[Placed], grid_side: int, first: int) -> str:
+    """The picture in words, a word for each patch, row by row: the background, or one look of what is there.
+
+    Which look, goes in turn along rows and columns and begins with `first`, so that four patches in a square tell all.
+    """
+    words = []
+    for patch, looks in enumerate(label_patches(placed, grid_side)):
+        row, column = divmod(patch, grid_side)
+        kind = (row + column + first) % len(LOOKS)
+        words.append(LOOKS[kind][looks[kind] - 1] if any(looks) else scene.background)
+    return " ".join(words)
+
+
 def corpus(seed: int, count: int) -> list[str]:
     """Sentences of all kinds that training shows, for a vocabulary."""
     rng = random.Random(f"{seed}:corpus")
@@ -71,6 +86,7 @@ def corpus(seed: int, count: int) -> list[str]:
     for _ in range(count):
         scene = sample_scene(rng)
         texts += [f" {describe(scene)}", f": {phrase(scene, rng)}\n\n", f": {prompt_for(scene, rng)}\n\n"]
+        texts += [f" {word}" for group in scene.groups for word in (group.shape, group.colour, group.size)]
     return texts
 
 
@@ -88,18 +104,21 @@ class _World:
         name = f"train:{self._seed}:{self._phase.name}:{kind}:{step}:{row}"
         return random.Random(hashlib.sha256(name.encode()).digest())
 
-    def picture(self, scene: Scene, rng: random.Random) -> NDArray[np.float32]:
+    def picture(self, scene: Scene, rng: random.Random, *, noisy: bool = True) -> NDArray[np.float32]:
         """float32 [3, S, S], as the vision tower reads it."""
-        return scale(render(scene, rng, self._images.image_size), self._images)
+        return scale(render(scene, rng, self._images.image_size, noisy=noisy), self._images)
 
 
 class Pictures(_World):
-    """Pixels in [-1, 1] alone, for tokenizers of images. Half of them show several groups: objects are what is hard."""
+    """Pixels in [-1, 1] alone, for tokenizers of images. Half of them show several groups: objects are what is hard.
+
+    What is to be drawn has no noise over it: half of the codes would otherwise stand for kinds of empty paper.
+    """
 
     def batch(self, step: int, process: int, num_processes: int) -> Tensor:
         rngs = self.rngs("picture", self._phase.batch_size, step, process, num_processes)
         scenes = [sample_scene(rng, "mixed" if rng.random() < 0.5 else None) for rng in rngs]
-        return torch.from_numpy(np.stack([self.picture(scene, rng) for scene, rng in zip(scenes, rngs, strict=True)]))
+        return torch.from_numpy(np.stack([self.picture(*each, noisy=False) for each in zip(scenes, rngs, strict=True)]))
 
 
 class Pairs(_World):
@@ -130,15 +149,29 @@ class Pairs(_World):
 
 
 class Sentences(_World):
-    """Text alone, for the language model."""
+    """Text alone, for the language model: captions; and pictures in words, to be captioned and to be made from prompts.
 
-    def __init__(self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker) -> None:
+    A model that takes captions from words in a grid, and lays words out in one, has less to learn from pictures.
+    """
+
+    def __init__(self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker, grid_side: int) -> None:
         super().__init__(images, seed, phase)
-        self._rows = rows
+        self._rows, self._grid_side = rows, grid_side
 
     def batch(self, step: int, process: int, num_processes: int) -> TextBatch:
         rngs = self.rngs("text", self._phase.batch_size, step, process, num_processes)
-        return collate_text([text_row(self._rows, rng, False) for rng in rngs])
+        return collate_text([self._row(rng) for rng in rngs])
+
+    def _row(self, rng: random.Random) -> TextRow:
+        kind = rng.random()
+        if kind > _READ + _WRITTEN:
+            return text_row(self._rows, rng, False)
+        scene = sample_scene(rng)
+        placed = place(scene, rng)
+        spelt = f" {spell(scene, placed, self._grid_side, rng.randrange(len(LOOKS)))}"
+        if kind < _READ:
+            return self._rows.dialogue(spelt, describe(scene))
+        return self._rows.dialogue(prompt_for(scene, rng), spelt)
 
 
 class Mixture(_World):
@@ -176,7 +209,7 @@ class Mixture(_World):
             scene = sample_scene(rng)
             prompts.append(self._rows.image_prompt(prompt_for(scene, rng)))
             dropped.append(rng.random() < DROP_PROMPT)
-            pictures.append(self.picture(scene, rng))
+            pictures.append(self.picture(scene, rng, noisy=False))
         return collate_generation(prompts, dropped, pictures)
 
 

@@ -30,7 +30,7 @@ IMAGES = ImageSettings(SIDE, 14, HALF, HALF, 1 / 255, True)
 TOWER = SiglipConfig(image_size=SIDE, patch_size=8, width=128, num_layers=4, num_heads=4, mlp_width=512)
 
 SIGLIP = Phase("siglip", 4000, 32, 1e-3, 100, "cosine", muon_rate=4e-3)
-LANGUAGE = Phase("language", 500, 64, 2e-3, 50, "cosine")
+LANGUAGE = Phase("language", 800, 64, 2e-3, 50, "cosine", muon_rate=4e-3)
 
 
 def llama(num_layers: int) -> LlamaConfig:
@@ -62,7 +62,8 @@ def train_reader(model: Reader, course: Course, rows: RowMaker, seed: int) -> No
     grid_side = SIDE // TOWER.patch_size
     tower = SiglipObjective(model.vision, VOCABULARY, [len(names) for names in LOOKS])
     course.run(SIGLIP, tower, Pairs(IMAGES, seed, SIGLIP, rows, grid_side))
-    course.run(LANGUAGE, TextObjective(model.llama, model.text_head), Sentences(IMAGES, seed, LANGUAGE, rows))
+    sentences = Sentences(IMAGES, seed, LANGUAGE, rows, grid_side)
+    course.run(LANGUAGE, TextObjective(model.llama, model.text_head), sentences)
 
 
 def train_stages(

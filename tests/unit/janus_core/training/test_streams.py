@@ -14,7 +14,7 @@ from torch import Tensor
 
 from janus_core.evaluation import evaluate
 from janus_core.evaluation.captions import describe, parse
-from janus_core.evaluation.render import compose, render
+from janus_core.evaluation.render import Placed, compose, render
 from janus_core.evaluation.scene import COLOURS, SHAPES, SIZES, Group, Scene, is_held_out, sample_scene
 from janus_core.evaluation.scores import read_answer
 from janus_core.processing import chat
@@ -24,7 +24,7 @@ from janus_core.training import streams
 from janus_core.training.batches import IGNORED, MixedBatch, RowMaker, TextBatch
 from janus_core.training.loop import Stream
 from janus_core.training.presets import DROP_PROMPT, Phase, Ratio
-from janus_core.training.streams import Mixture, Pairs, Pictures, Sentences, label_patches
+from janus_core.training.streams import Mixture, Pairs, Pictures, Sentences, label_patches, spell
 
 IMAGES = ImageSettings(16, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255, True)
 PHASE = Phase("p", 100, 12, 1e-3, 0, stage=2, ratio=Ratio(2, 1, 3))
@@ -34,7 +34,7 @@ Make = Callable[[int, Phase, RowMaker], Stream]
 STREAMS: dict[str, Make] = {
     "pictures": lambda seed, phase, rows: Pictures(IMAGES, seed, phase),
     "pairs": lambda seed, phase, rows: Pairs(IMAGES, seed, phase, rows, 4),
-    "sentences": lambda seed, phase, rows: Sentences(IMAGES, seed, phase, rows),
+    "sentences": lambda seed, phase, rows: Sentences(IMAGES, seed, phase, rows, 4),
     "mixture": lambda seed, phase, rows: Mixture(IMAGES, seed, phase, rows),
 }
 each_stream = pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS)
@@ -107,9 +107,11 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
         tell = getattr(streams, name)
         monkeypatch.setattr(streams, name, lambda scene, *more: seen.append((name, scene)) or tell(scene, *more))
 
-    for name in ("describe", "phrase", "prompt_for", "compose"):
+    for name in ("describe", "phrase", "prompt_for", "compose", "spell"):
         watch(name)
-    monkeypatch.setattr(streams._World, "picture", lambda _, scene, rng: seen.append(("picture", scene)) or blank)
+    monkeypatch.setattr(
+        streams._World, "picture", lambda _, scene, rng, noisy=True: seen.append(("picture", scene)) or blank
+    )
     return seen
 
 
@@ -147,6 +149,25 @@ def test_a_mixture_holds_its_kinds_in_their_ratio(rows: RowMaker) -> None:
 
 def kinds(batch: MixedBatch) -> list[bool]:
     return [part is not None for part in (batch.understanding, batch.text, batch.generation)]
+
+
+def test_a_picture_in_words_tells_every_look_of_every_object_and_the_background() -> None:
+    scene = Scene((Group(1, "small", "red", "ring"), Group(1, "large", "blue", "star")), "gray", "left")
+    placed = [Placed(scene.groups[0], (0.25, 0.25), 0.11), Placed(scene.groups[1], (0.75, 0.75), 0.2)]
+    for first in range(3):
+        words = spell(scene, placed, 8, first).split(" ")
+        assert len(words) == 64
+        assert set(words) == {"small", "red", "ring", "large", "blue", "star", "gray"}
+        assert {words[8 * row + column] for row in (1, 2) for column in (1, 2)} == {"small", "red", "ring"}
+
+
+def test_the_language_model_reads_and_writes_pictures_in_words(rows: RowMaker, tokenizer: Tokenizer) -> None:
+    batch = Sentences(IMAGES, 0, replace(PHASE, batch_size=400), rows, 4).batch(0, 0, 1)
+    said = answers(batch, tokenizer)
+    written = [words for words in said if len(words.split(" ")) == 16 and "background" not in words]
+    described = [read_answer(words) for words in said if words not in written]
+    assert 70 < len(written) < 130
+    assert not any(scene is None or is_held_out(scene) for scene in described)
 
 
 def test_about_a_tenth_of_all_prompts_is_dropped_and_its_words_are_there(
