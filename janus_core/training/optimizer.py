@@ -52,7 +52,7 @@ class Muon(torch.optim.Muon):
         for flat, whole in zip(self._flat, self._whole, strict=True):
             flat.data = whole.detach().flatten(1)
             flat.grad = None if whole.grad is None else whole.grad.flatten(1)
-        return super().step(closure)
+        return super().step(closure)  # type: ignore[no-untyped-call]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         super().zero_grad(set_to_none)

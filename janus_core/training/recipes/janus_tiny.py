@@ -81,10 +81,11 @@ def start_from_codebook(model: Janus, seed: int) -> None:
     torch.manual_seed(seed_of(seed, "codes"))
     directions_KC = torch.nn.functional.normalize(model.vq.codebook, dim=-1)
     model.gen_embed.weight.copy_(directions_KC * directions_KC.shape[1] ** 0.5)
-    logits = model.gen_head.layers[-1]
-    mixed_KH = directions_KC @ torch.randn(directions_KC.shape[1], logits.in_features)
-    logits.weight.copy_(mixed_KH * logits.weight.std() / mixed_KH.std())
-    torch.nn.init.zeros_(logits.bias)
+    last = model.gen_head.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    mixed_KH = directions_KC @ torch.randn(directions_KC.shape[1], last.in_features)
+    last.weight.copy_(mixed_KH * last.weight.std() / mixed_KH.std())
+    torch.nn.init.zeros_(last.bias)
 
 
 def _save(model: Janus, folder: Path, processing: Path) -> None:
