@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest, Rejected, load_engine
 from janus_core.checkpoints.random import write_random_checkpoint
@@ -17,6 +16,7 @@ from janus_core.configs import JanusConfig, LlamaConfig, SiglipConfig, VQConfig
 from janus_core.processing import chat
 
 from .conftest import GOLDEN
+from .references import load_reference, reference_captions, reference_codes
 
 NEW_TOKENS = 12
 
@@ -61,51 +61,6 @@ def ours(config: JanusConfig, tmp_path_factory: pytest.TempPathFactory) -> Engin
     folder = tmp_path_factory.mktemp("ours") / "other"
     write_random_checkpoint(folder, config, layout="official", dtype=torch.float32, seed=5)
     return load_engine(folder, device="cpu")
-
-
-def load_reference(folder: Path) -> Any:
-    from transformers import JanusForConditionalGeneration
-
-    model, report = JanusForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
-    assert not any(report.values()), report
-    assert model.lm_head.weight is not model.model.language_model.embed_tokens.weight
-    return model.eval()
-
-
-def reference_captions(model: Any, engine: Engine, requests: list[CaptionRequest]) -> list[list[int]]:
-    answers = []
-    for index, request in enumerate(requests):
-        row = engine.prepare_caption(index, request)
-        assert not hasattr(row, "code")
-        ids = torch.tensor([row.ids])  # type: ignore[union-attr]
-        generated: Tensor = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            pixel_values=row.pixels,  # type: ignore[union-attr]
-            max_new_tokens=NEW_TOKENS,
-            do_sample=False,
-            eos_token_id=engine.tokenizer.eos_id,
-            pad_token_id=engine.tokenizer.eos_id,
-            use_cache=True,
-        )
-        new = generated[0, ids.shape[1] :].tolist()
-        answers.append(new[: new.index(engine.tokenizer.eos_id)] if engine.tokenizer.eos_id in new else new)
-    return answers
-
-
-def reference_codes(model: Any, engine: Engine, requests: list[GenerateRequest]) -> list[list[int]]:
-    answers = []
-    for request in requests:
-        ids = torch.tensor([engine.tokenizer.encode(chat.image_prompt(request.prompt, engine.roles))])
-        codes = model.generate(
-            inputs=ids,
-            attention_mask=torch.ones_like(ids),
-            generation_mode="image",
-            do_sample=False,
-            guidance_scale=request.guidance,
-        )
-        answers.append(codes[0].tolist())
-    return answers
 
 
 def assert_equal_answers(engine: Engine, reference: Any) -> None:
