@@ -66,15 +66,14 @@ def label_patches(placed: Sequence[Placed], grid_side: int) -> list[tuple[int, .
     return labels
 
 
-def spell(scene: Scene, placed: Sequence[Placed], grid_side: int, first: int) -> str:
-    """The picture in words, a word for each patch, row by row: the background, or one look of what is there.
+def spell(scene: Scene, placed: Sequence[Placed], grid_side: int, rng: random.Random) -> str:
+    """The picture in words, a word for each patch, row by row: the background, or any look of what is there.
 
-    Which look, goes in turn along rows and columns and begins with `first`, so that four patches in a square tell all.
+    Were it foreseeable which look, a model would learn to lean on it, and take longer to read true pictures.
     """
     words = []
-    for patch, looks in enumerate(label_patches(placed, grid_side)):
-        row, column = divmod(patch, grid_side)
-        kind = (row + column + first) % len(LOOKS)
+    for looks in label_patches(placed, grid_side):
+        kind = rng.randrange(len(LOOKS))
         words.append(LOOKS[kind][looks[kind] - 1] if any(looks) else scene.background)
     return " ".join(words)
 
@@ -167,8 +166,7 @@ class Sentences(_World):
         if kind > _READ + _WRITTEN:
             return text_row(self._rows, rng, False)
         scene = sample_scene(rng)
-        placed = place(scene, rng)
-        spelt = f" {spell(scene, placed, self._grid_side, rng.randrange(len(LOOKS)))}"
+        spelt = f" {spell(scene, place(scene, rng), self._grid_side, rng)}"
         if kind < _READ:
             return self._rows.dialogue(spelt, describe(scene))
         return self._rows.dialogue(prompt_for(scene, rng), spelt)
