@@ -69,7 +69,7 @@ def label_patches(placed: Sequence[Placed], grid_side: int) -> list[tuple[int, .
 def spell(scene: Scene, placed: Sequence[Placed], grid_side: int, rng: random.Random) -> str:
     """The picture in words, a word for each patch, row by row: the background, or any look of what is there.
 
-    Were it foreseeable which look, a model would learn to lean on it, and take longer to read true pictures.
+    Which look cannot be foreseen from the place, since in true pictures nothing of that kind can.
     """
     words = []
     for looks in label_patches(placed, grid_side):
