@@ -67,10 +67,7 @@ def label_patches(placed: Sequence[Placed], grid_side: int) -> list[tuple[int, .
 
 
 def spell(scene: Scene, placed: Sequence[Placed], grid_side: int, rng: random.Random) -> str:
-    """The picture in words, a word for each patch, row by row: the background, or any look of what is there.
-
-    Which look cannot be foreseen from the place, since in true pictures nothing of that kind can.
-    """
+    """The picture in words, a word for each patch, row by row: the background, or any one look of what is there."""
     words = []
     for looks in label_patches(placed, grid_side):
         kind = rng.randrange(len(LOOKS))
@@ -111,7 +108,7 @@ class _World:
 class Pictures(_World):
     """Pixels in [-1, 1] alone, for tokenizers of images. Half of them show several groups: objects are what is hard.
 
-    What is to be drawn has no noise over it: half of the codes would otherwise stand for kinds of empty paper.
+    What is to be drawn has no noise over it, here and in `Mixture`: no prompt asks for noise, and none can be foretold.
     """
 
     def batch(self, step: int, process: int, num_processes: int) -> Tensor:
@@ -181,14 +178,14 @@ class Mixture(_World):
 
     def batch(self, step: int, process: int, num_processes: int) -> MixedBatch:
         understanding, text, generation = self._phase.ratio_at(step).split(self._phase.batch_size)
-        place = (step, process, num_processes)
+        turn = (step, process, num_processes)
         batch = MixedBatch()
-        if rngs := self.rngs("understanding", understanding, *place):
+        if rngs := self.rngs("understanding", understanding, *turn):
             batch = MixedBatch(understanding=self._understanding(rngs))
-        if rngs := self.rngs("text", text, *place):
+        if rngs := self.rngs("text", text, *turn):
             texts = [text_row(self._rows, rng, self._phase.stage == 3) for rng in rngs]
             batch = MixedBatch(batch.understanding, collate_text(texts))
-        if rngs := self.rngs("generation", generation, *place):
+        if rngs := self.rngs("generation", generation, *turn):
             batch = MixedBatch(batch.understanding, batch.text, self._generation(rngs))
         return batch
 

@@ -74,7 +74,7 @@ def vq(tokenizer: Tokenizer) -> tuple[nn.Module, Stream, Phase]:
     small = replace(tiny, num_codes=24, channel_multipliers=(1, 1), num_res_blocks=1)
     model = Janus(replace(tiny_config(), vq=small))
     initialise(model, 0)
-    phase = Phase("vq", 7, 2, 1e-3, 2)
+    phase = Phase("vq", 7, 2, 1e-3, 2, muon_rate=2e-3)
     objective = VQObjective(model.vq, side=8, quantise_from=1, revive_until=6)
     return objective, Pictures(images(16), 0, phase), phase
 

@@ -27,6 +27,7 @@ from janus_core.training.presets import DROP_PROMPT, Phase, Ratio
 from janus_core.training.streams import Mixture, Pairs, Pictures, Sentences, label_patches, spell
 
 IMAGES = ImageSettings(16, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255, True)
+LARGE = replace(IMAGES, image_size=64)
 PHASE = Phase("p", 100, 12, 1e-3, 0, stage=2, ratio=Ratio(2, 1, 3))
 LAST = replace(PHASE, name="last", stage=3)
 
@@ -163,6 +164,22 @@ def test_a_picture_in_words_tells_every_look_of_every_object_and_the_background(
         "ring",
     }
     assert {words[7] for words in grids} == {"gray"}
+
+
+def test_noise_lies_over_what_is_read_and_not_over_what_is_drawn(rows: RowMaker) -> None:
+    phase = replace(PHASE, batch_size=120)
+    mixed = Mixture(LARGE, 0, phase, rows).batch(0, 0, 1)
+    assert mixed.understanding is not None
+    assert mixed.generation is not None
+    for drawn in (Pictures(LARGE, 0, phase).batch(0, 0, 1), mixed.generation.pixels):
+        assert min(map(share_of_paper, drawn)) > 0.3
+    assert sum(share_of_paper(picture) < 0.1 for picture in mixed.understanding.pixels) > 20
+
+
+def share_of_paper(picture: Tensor) -> float:
+    """Of the pixels, how many have the commonest colour to the last level."""
+    counts = picture.flatten(1).unique(dim=1, return_counts=True)[1]
+    return float(counts.max()) / picture[0].numel()
 
 
 def test_the_language_model_reads_and_writes_pictures_in_words(rows: RowMaker, tokenizer: Tokenizer) -> None:
