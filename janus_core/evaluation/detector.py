@@ -23,19 +23,19 @@ from janus_core.evaluation.templates import match
 
 SIDE = 64
 LEAST_OVERLAP = 0.55
-"""With the likeliest shape, shared over joint area; undisturbed objects reach 0.67 to 0.98."""
+"""With the likeliest shape, shared over joint area; undisturbed objects reach 0.69 to 1."""
 
 DOMINANCE = 1.2
 """Of two single objects one is left of the other if their centres differ so much more along than across that axis."""
 
 _LEAST_PIXELS = 14
-"""Fewer are a speck; the smallest object has about 50."""
+"""Fewer are a speck; the smallest object has about 80."""
 
 _LEAST_CONTRAST = 38.0
 _EDGE = 0.45
 """An object's edge is where the picture is this far on the way from its background to the strongest colour nearby."""
 
-_OUTSIDE, _INSIDE = 0.25, 0.9
+_OUTSIDE, _INSIDE = 0.35, 0.75
 """The same way, where an object covers nothing of a pixel and where all of it."""
 
 _SHRINKAGE = 0.035

@@ -22,6 +22,9 @@ DOMINANCE = 1.5
 CLEAR = 16 / 64
 """And at least by so much of the side."""
 
+LATTICE = 16
+"""Centres stand on so many places along each side, 4 px apart at 64 px: what a small image tokenizer can tell apart."""
+
 _TRIES = 120
 
 
@@ -44,7 +47,8 @@ def holds(relation: str, first: Point, second: Point) -> bool:
 
 
 def _within(radius: float, rng: random.Random) -> float:
-    return rng.uniform(MARGIN + radius, 1 - MARGIN - radius)
+    nearest = math.ceil((MARGIN + radius) * LATTICE)
+    return rng.randint(nearest, LATTICE - nearest) / LATTICE
 
 
 def _stand_apart(centres: Sequence[Point], radii: Sequence[float]) -> bool:
@@ -61,7 +65,5 @@ def _face(relation: str) -> list[Point]:
 
 
 def _quarters(count: int, rng: random.Random) -> list[Point]:
-    """The middles of quarters of the picture, nearly."""
-    middles = [(x, y) for x in (0.25, 0.75) for y in (0.25, 0.75)]
-    rng.shuffle(middles)
-    return [(x + rng.uniform(-0.005, 0.005), y + rng.uniform(-0.005, 0.005)) for x, y in middles[:count]]
+    """The middles of quarters of the picture."""
+    return rng.sample([(x, y) for x in (0.25, 0.75) for y in (0.25, 0.75)], count)

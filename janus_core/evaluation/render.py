@@ -13,10 +13,10 @@ from janus_core.evaluation.layout import arrange
 from janus_core.evaluation.scene import RELATIONS, Group, Scene
 from janus_core.evaluation.shapes import DIAMETERS, FILLS, HOLE, OUTLINE_SHADE, PAPERS, POLYGONS, Colour, Point
 
-SIZE_JITTER = 0.04
-"""Diameters vary by this share; the next size is a third away."""
+SIZE_JITTER = 0.03
+"""Diameters vary by this share; the next size is a fourth away."""
 
-MAX_TURN = 20.0
+MAX_TURN = 15.0
 """Degrees that an object is turned by at most, either way."""
 
 MAX_NOISE = 6.0

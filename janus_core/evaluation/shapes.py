@@ -10,7 +10,7 @@ import math
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
 
-DIAMETERS = {"small": 14 / 64, "medium": 19 / 64, "large": 25.5 / 64}
+DIAMETERS = {"small": 17 / 64, "medium": 21.5 / 64, "large": 27 / 64}
 """Of the circumscribed circle, as a share of the picture's side."""
 
 FILLS: dict[str, Colour] = {
@@ -35,8 +35,8 @@ OUTLINE_SHADE = 0.6
 HOLE = 0.55
 """A ring's inner radius."""
 
-_STAR_WAIST = 0.45
-_ARM = 0.31
+_STAR_WAIST = 0.4
+_ARM = 0.27
 
 
 def _regular(corners: int, *radii: float, first: float = 0.0) -> tuple[Point, ...]:

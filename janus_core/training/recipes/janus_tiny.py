@@ -26,7 +26,7 @@ from janus_core.training.seeds import seed_of
 from janus_core.training.streams import Pictures
 from janus_core.training.vq import VQObjective, start_plain
 
-VQ = Phase("vq", 7000, 8, 2e-3, 50, "cosine", muon_rate=2e-3)
+VQ = Phase("vq", 6000, 8, 2e-3, 50, "cosine", muon_rate=2e-3)
 STAGES = (
     Phase("stage1", 150, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3)),
     Phase("stage2", 3600, 32, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 5)),
@@ -36,7 +36,7 @@ CONFIG = JanusConfig(
     llama=tiny.llama(num_layers=6),
     siglip=tiny.TOWER,
     vq=VQConfig(
-        num_codes=2048,
+        num_codes=4096,
         code_size=16,
         base_channels=64,  # two to each of the 32 groups: alone, a channel would lose its level to the norm
         channel_multipliers=(1, 1, 1, 1),

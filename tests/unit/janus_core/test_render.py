@@ -9,12 +9,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from janus_core.evaluation.layout import CLEAR, DOMINANCE, GAP, MARGIN, arrange, holds
-from janus_core.evaluation.render import render
+from janus_core.evaluation.layout import CLEAR, DOMINANCE, GAP, LATTICE, MARGIN, arrange, holds
+from janus_core.evaluation.render import SIZE_JITTER, render
 from janus_core.evaluation.scene import RELATIONS, Group, Scene, sample_scene
 from janus_core.evaluation.shapes import DIAMETERS, FILLS, PAPERS
 
-LARGEST = 1.04 * DIAMETERS["large"] / 2
+LARGEST = (1 + SIZE_JITTER) * DIAMETERS["large"] / 2
 
 
 def test_the_same_seed_draws_the_same_picture_and_another_seed_another() -> None:
@@ -47,6 +47,8 @@ def test_objects_stand_apart_and_inside_the_frame() -> None:
         for (x, y), radius in zip(centres, radii, strict=True):
             assert min(x, y) - radius >= MARGIN - 1e-9
             assert max(x, y) + radius <= 1 - MARGIN + 1e-9
+            assert (x * LATTICE).is_integer()
+            assert (y * LATTICE).is_integer()
         for (a, r), (b, s) in combinations(zip(centres, radii, strict=True), 2):
             assert math.dist(a, b) >= r + s + 2 / 64
     assert GAP > 2 / 64
