@@ -13,16 +13,27 @@ from janus_core.evaluation.layout import arrange
 from janus_core.evaluation.scene import RELATIONS, Group, Scene
 from janus_core.evaluation.shapes import DIAMETERS, FILLS, HOLE, OUTLINE_SHADE, PAPERS, POLYGONS, Colour, Point
 
-SIZE_JITTER = 0.03
-"""Diameters vary by this share; the next size is a fourth away."""
 
-MAX_TURN = 15.0
-"""Degrees that an object is turned by at most, either way."""
+@dataclass(frozen=True)
+class Style:
+    """How much pictures of one scene may differ.
 
-MAX_NOISE = 6.0
-"""Strongest noise, as the standard deviation of a channel in levels of 255."""
+    turn: degrees that an object is turned by at most, either way. size: share by which diameters vary; the next size is
+    a fourth away. fill, paper: levels of 255 by which colours vary. noise: the strongest, as the standard deviation of
+    a channel in levels of 255.
+    """
 
-_FILL_JITTER, _PAPER_JITTER = 8, 4
+    turn: float
+    size: float
+    fill: int
+    paper: int
+    noise: float
+
+
+VARIED = Style(turn=15.0, size=0.03, fill=8, paper=4, noise=6.0)
+PLAIN = Style(turn=5.0, size=0.0, fill=0, paper=0, noise=0.0)
+"""What drawing is taught by: no prompt asks for a stain or a tilt."""
+
 _FINE = 4
 """Pixels are drawn this many times finer along each side."""
 
@@ -36,31 +47,31 @@ class Placed:
     radius: float
 
 
-def render(scene: Scene, rng: random.Random, side: int = 64, *, noisy: bool = True) -> Image.Image:
+def render(scene: Scene, rng: random.Random, side: int = 64, style: Style = VARIED) -> Image.Image:
     """An RGB picture of `side` x `side` px; the same from an `rng` in the same state.
 
     Two single objects whose relation is not said get one that is clear.
     """
-    return compose(scene, rng, side, noisy=noisy)[0]
+    return compose(scene, rng, side, style)[0]
 
 
 def compose(
-    scene: Scene, rng: random.Random, side: int = 64, *, noisy: bool = True
+    scene: Scene, rng: random.Random, side: int = 64, style: Style = VARIED
 ) -> tuple[Image.Image, list[Placed]]:
     """What `render` gives, and what stands where in it."""
-    picture = Image.new("RGB", (side, side), _near(PAPERS[scene.background], _PAPER_JITTER, rng))
-    placed = place(scene, rng)
+    picture = Image.new("RGB", (side, side), _near(PAPERS[scene.background], style.paper, rng))
+    placed = place(scene, rng, style)
     for each in placed:
-        fill = _near(FILLS[each.group.colour], _FILL_JITTER, rng)
+        fill = _near(FILLS[each.group.colour], style.fill, rng)
         x, y = each.centre
-        _draw(picture, each.group.shape, fill, (x * side, y * side), each.radius * side, rng)
-    return _with_noise(picture, rng.uniform(0, MAX_NOISE), rng) if noisy else picture, placed
+        _draw(picture, each.group.shape, fill, (x * side, y * side), each.radius * side, style.turn, rng)
+    return _with_noise(picture, rng.uniform(0, style.noise), rng) if style.noise else picture, placed
 
 
-def place(scene: Scene, rng: random.Random) -> list[Placed]:
+def place(scene: Scene, rng: random.Random, style: Style = VARIED) -> list[Placed]:
     """Its objects, each with a size and a place."""
     groups = [group for group in scene.groups for _ in range(group.count)]
-    radii = [DIAMETERS[group.size] / 2 * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER) for group in groups]
+    radii = [DIAMETERS[group.size] / 2 * rng.uniform(1 - style.size, 1 + style.size) for group in groups]
     relation = scene.relation or (rng.choice(RELATIONS) if scene.kind == "relation" else None)
     return [Placed(*each) for each in zip(groups, arrange(radii, relation, rng), radii, strict=True)]
 
@@ -70,9 +81,11 @@ def _near(colour: Colour, jitter: int, rng: random.Random) -> Colour:
     return red, green, blue
 
 
-def _draw(picture: Image.Image, shape: str, fill: Colour, centre: Point, radius: float, rng: random.Random) -> None:
+def _draw(
+    picture: Image.Image, shape: str, fill: Colour, centre: Point, radius: float, most: float, rng: random.Random
+) -> None:
     """Paste an object, a little turned; every other one has a darker outline."""
-    turn, outlined = math.radians(rng.uniform(-MAX_TURN, MAX_TURN)), rng.random() < 0.5
+    turn, outlined = math.radians(rng.uniform(-most, most)), rng.random() < 0.5
     left, top = (math.floor(place - radius) - 1 for place in centre)
     edge = math.ceil(2 * radius) + 3
     middle = (centre[0] - left) * _FINE, (centre[1] - top) * _FINE

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from janus_core.evaluation.captions import describe, phrase, prompt_for
-from janus_core.evaluation.render import Placed, compose, place, render
+from janus_core.evaluation.render import PLAIN, VARIED, Placed, Style, compose, place, render
 from janus_core.evaluation.scene import COLOURS, SHAPES, SIZES, Scene, sample_scene, vary_scene
 from janus_core.processing.images import ImageSettings, scale
 from janus_core.training.batches import (
@@ -100,21 +100,21 @@ class _World:
         name = f"train:{self._seed}:{self._phase.name}:{kind}:{step}:{row}"
         return random.Random(hashlib.sha256(name.encode()).digest())
 
-    def picture(self, scene: Scene, rng: random.Random, *, noisy: bool = True) -> NDArray[np.float32]:
+    def picture(self, scene: Scene, rng: random.Random, style: Style = VARIED) -> NDArray[np.float32]:
         """float32 [3, S, S], as the vision tower reads it."""
-        return scale(render(scene, rng, self._images.image_size, noisy=noisy), self._images)
+        return scale(render(scene, rng, self._images.image_size, style), self._images)
 
 
 class Pictures(_World):
     """Pixels in [-1, 1] alone, for tokenizers of images. Half of them show several groups: objects are what is hard.
 
-    What is to be drawn has no noise over it, here and in `Mixture`: no prompt asks for noise, and none can be foretold.
+    What is to be drawn is plain, here and in `Mixture`: no prompt asks for stains or tilts, and none can be foretold.
     """
 
     def batch(self, step: int, process: int, num_processes: int) -> Tensor:
         rngs = self.rngs("picture", self._phase.batch_size, step, process, num_processes)
         scenes = [sample_scene(rng, "mixed" if rng.random() < 0.5 else None) for rng in rngs]
-        return torch.from_numpy(np.stack([self.picture(*each, noisy=False) for each in zip(scenes, rngs, strict=True)]))
+        return torch.from_numpy(np.stack([self.picture(*each, PLAIN) for each in zip(scenes, rngs, strict=True)]))
 
 
 class Pairs(_World):
@@ -204,7 +204,7 @@ class Mixture(_World):
             scene = sample_scene(rng)
             prompts.append(self._rows.image_prompt(prompt_for(scene, rng)))
             dropped.append(rng.random() < DROP_PROMPT)
-            pictures.append(self.picture(scene, rng, noisy=False))
+            pictures.append(self.picture(scene, rng, PLAIN))
         return collate_generation(prompts, dropped, pictures)
 
 

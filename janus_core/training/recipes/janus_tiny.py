@@ -26,17 +26,17 @@ from janus_core.training.seeds import seed_of
 from janus_core.training.streams import Pictures
 from janus_core.training.vq import VQObjective, start_plain
 
-VQ = Phase("vq", 6000, 8, 2e-3, 50, "cosine", muon_rate=2e-3)
+VQ = Phase("vq", 5000, 8, 2e-3, 50, "cosine", muon_rate=2e-3)
 STAGES = (
     Phase("stage1", 150, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3)),
-    Phase("stage2", 3600, 32, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 5)),
-    Phase("stage3", 2000, 32, 7e-4, 0, "cosine", 0.0, 3, Ratio(5, 1, 4)),
+    Phase("stage2", 7500, 16, 1e-3, 100, "constant", 0.0, 2, Ratio(3, 1, 12)),
+    Phase("stage3", 3200, 16, 7e-4, 0, "cosine", 0.0, 3, Ratio(6, 1, 9)),
 )
 CONFIG = JanusConfig(
     llama=tiny.llama(num_layers=6),
     siglip=tiny.TOWER,
     vq=VQConfig(
-        num_codes=4096,
+        num_codes=2048,
         code_size=16,
         base_channels=64,  # two to each of the 32 groups: alone, a channel would lose its level to the norm
         channel_multipliers=(1, 1, 1, 1),

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from janus_core.evaluation.layout import CLEAR, DOMINANCE, GAP, LATTICE, MARGIN, arrange, holds
-from janus_core.evaluation.render import SIZE_JITTER, render
+from janus_core.evaluation.render import VARIED, render
 from janus_core.evaluation.scene import RELATIONS, Group, Scene, sample_scene
 from janus_core.evaluation.shapes import DIAMETERS, FILLS, PAPERS
 
-LARGEST = (1 + SIZE_JITTER) * DIAMETERS["large"] / 2
+LARGEST = (1 + VARIED.size) * DIAMETERS["large"] / 2
 
 
 def test_the_same_seed_draws_the_same_picture_and_another_seed_another() -> None:
