@@ -37,7 +37,10 @@ every five seconds.
 """
 
 
-FAMILY_DEFAULTS = "`guidance` is 5 with Janus and Janus-Pro, and 2 with JanusFlow; `steps`, JanusFlow's alone, are 30."
+FAMILY_DEFAULTS = (
+    "`guidance` is the checkpoint's own, of its `generation_config.json`, or else 5 with Janus and Janus-Pro, and 2\n"
+    "with JanusFlow; `steps`, JanusFlow's alone, are 30."
+)
 
 
 def write_page() -> str:

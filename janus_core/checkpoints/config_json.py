@@ -6,6 +6,7 @@ Source: deepseek-ai/Janus@1daa72f janus/models/modeling_vlm.py; transformers 5.2
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,24 @@ def read_config(folder: Path) -> tuple[ModelConfig, Layout, dict[str, Any]]:
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigInvalid(f"{path} lacks or garbles {error}") from error
     raise ConfigInvalid(f"{path} has model_type {raw.get('model_type')!r}; expected 'multi_modality' or 'janus'")
+
+
+def read_guidance(folder: Path) -> float | None:
+    """`guidance_scale` of the folder's generation_config.json: how its model is guided where nobody says; None unsaid.
+
+    Raises ConfigInvalid: the file is no JSON object, or the scale is no number of at least 0.
+    """
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return None
+    try:
+        scale = json.loads(path.read_text(encoding="utf-8")).get("guidance_scale")
+        guidance = None if scale is None else float(scale)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigInvalid(f"{path} is garbled: {error}") from error
+    if guidance is not None and not (math.isfinite(guidance) and guidance >= 0):
+        raise ConfigInvalid(f"{path} has guidance_scale {guidance}; expected a number of at least 0")
+    return guidance
 
 
 def _from_official(raw: dict[str, Any]) -> JanusConfig:

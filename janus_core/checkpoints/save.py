@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from janus_core.checkpoints.config_json import to_hf, to_official
+from janus_core.checkpoints.config_json import read_guidance, to_hf, to_official
 from janus_core.checkpoints.keymaps import Piece, pieces, unused_official
 from janus_core.checkpoints.load import Model
 from janus_core.checkpoints.weights import Source, WeightFormat, write_weights
@@ -27,6 +27,7 @@ from janus_core.processing.images import ImageSettings, read_image_settings
 from janus_core.processing.tokenizer import Tokenizer
 from janus_core.registry import VAE_FOLDER
 
+_HF_GUIDANCE = 5  # what transformers' conversion of the published models writes
 MAX_SHARD_BYTES = 5_000_000_000
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -54,7 +55,7 @@ def save_checkpoint(
     """Write a whole checkpoint.
 
     Args:
-        processing_from: the checkpoint folder whose tokenizer and image settings go with the weights.
+        processing_from: the checkpoint folder whose tokenizer, image settings and guidance go with the weights.
         vae: of a JanusFlow; None copies that of `processing_from`.
         layout: None is `default_layout`.
         max_shard_bytes: a larger checkpoint is written as several files with an index.
@@ -70,7 +71,8 @@ def save_checkpoint(
         shutil.copytree(processing_from / VAE_FOLDER, folder / VAE_FOLDER, dirs_exist_ok=True)
     parameters = dict(model.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    write_description(folder, model.config, read_image_settings(processing_from), layout, model.dtype)
+    images, guidance = read_image_settings(processing_from), read_guidance(processing_from)
+    write_description(folder, model.config, images, layout, model.dtype, guidance)
     write_parameters(
         folder, model.config, shapes, parameters.__getitem__, layout, model.dtype, weights, max_shard_bytes
     )
@@ -82,9 +84,17 @@ def default_layout(config: ModelConfig) -> Layout:
 
 
 def write_description(
-    folder: Path, config: ModelConfig, images: ImageSettings, layout: Layout, dtype: torch.dtype
+    folder: Path,
+    config: ModelConfig,
+    images: ImageSettings,
+    layout: Layout,
+    dtype: torch.dtype,
+    guidance: float | None = None,
 ) -> None:
-    """Write config.json and the processor's files; `folder` already holds the tokenizer."""
+    """Write config.json and the processor's files; `folder` already holds the tokenizer.
+
+    guidance: the model's own, where it is not what is usual with its family.
+    """
     dtype_name = str(dtype).removeprefix("torch.")
     pixels: dict[str, Any] = {
         "min_size": images.min_size,
@@ -99,6 +109,8 @@ def write_description(
         processor = {"add_special_token": False, "ignore_id": -100, "image_tag": "<image_placeholder>"}
         processor |= {"mask_prompt": True, "num_image_tokens": config.siglip.num_patches, "sft_format": "deepseek"}
         _write_json(folder / "processor_config.json", {**processor, "processor_class": "VLChatProcessor"})
+        if guidance is not None:
+            _write_json(folder / "generation_config.json", {"guidance_scale": guidance})
         return
     tokenizer = Tokenizer.from_folder(folder)
     _write_json(folder / "config.json", to_hf(config, dtype_name, tokenizer.image_id))
@@ -116,7 +128,7 @@ def write_description(
             "bos_token_id": tokenizer.bos_id,
             "eos_token_id": tokenizer.eos_id,
             "pad_token_id": tokenizer.pad_id,
-            "guidance_scale": 5,
+            "guidance_scale": _HF_GUIDANCE if guidance is None else guidance,
             "generation_kwargs": {"boi_token_id": tokenizer.image_start_id},
         },
     )

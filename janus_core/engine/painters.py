@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from janus_core.checkpoints.config_json import read_guidance
 from janus_core.checkpoints.load import Model
 from janus_core.engine.generate_flow import FLOW_GUIDANCE, FLOW_STEPS, FlowDrawer, FlowRow, draw_noise
 from janus_core.engine.generate_tokens import TOKEN_GUIDANCE, ImageDrawer, ImageRow
@@ -60,8 +61,9 @@ class Painter(ABC, Generic[Row]):
 class TokenPainter(Painter[ImageRow]):
     """Janus and Janus-Pro."""
 
-    def __init__(self, model: Janus, pad_id: int) -> None:
-        self._model, self._pad_id = model, pad_id
+    def __init__(self, model: Janus, pad_id: int, guidance: float) -> None:
+        """guidance: of requests that leave it out."""
+        self._model, self._pad_id, self._guidance = model, pad_id, guidance
         self.num_positions = model.config.num_codes_per_image
         self.max_batch, self.max_decoded = sys.maxsize, DECODE_IMAGES
 
@@ -70,7 +72,7 @@ class TokenPainter(Painter[ImageRow]):
             return Rejected(
                 "noise_unsupported", "`noise` is for JanusFlow. Leave it out; `seed` fixes this model's image."
             )
-        guidance = TOKEN_GUIDANCE if request.guidance is None else float(request.guidance)
+        guidance = self._guidance if request.guidance is None else float(request.guidance)
         sampling = Sampling(float(request.temperature), float(request.top_p), request.top_k, request.seed)
         return ImageRow(index, ids, guidance, sampling)
 
@@ -91,8 +93,9 @@ class FlowPainter(Painter[FlowRow]):
     depend on its request only.
     """
 
-    def __init__(self, model: JanusFlow, vae: Vae, pad_id: int) -> None:
-        self._model, self.vae, self._pad_id = model, vae, pad_id
+    def __init__(self, model: JanusFlow, vae: Vae, pad_id: int, guidance: float) -> None:
+        """guidance: of requests that leave it out."""
+        self._model, self.vae, self._pad_id, self._guidance = model, vae, pad_id, guidance
         self.num_positions = 1 + model.config.num_latent_tokens
         alone = model.device.type == "cpu"
         self.max_batch, self.max_decoded = (1, 1) if alone else (sys.maxsize, DECODE_IMAGES)
@@ -103,7 +106,7 @@ class FlowPainter(Painter[FlowRow]):
         if noise is None or noise.shape != shape or not noise.isfinite().all():
             found = "not an array of numbers" if noise is None else f"of shape {list(noise.shape)}"
             return Rejected("noise_invalid", f"`noise` is {found}; this model begins with finite {list(shape)}.")
-        guidance = FLOW_GUIDANCE if request.guidance is None else float(request.guidance)
+        guidance = self._guidance if request.guidance is None else float(request.guidance)
         moves = plan(request.solver, request.steps or FLOW_STEPS)
         return FlowRow(index, ids[:-1], guidance, moves, noise)
 
@@ -117,9 +120,11 @@ class FlowPainter(Painter[FlowRow]):
 
 def choose_painter(folder: Path, model: Model, tokenizer: Tokenizer) -> TokenPainter | FlowPainter:
     """The painter of a model that was loaded from `folder`, where JanusFlow's VAE lies beside it."""
+    own = read_guidance(folder)
     if isinstance(model, Janus):
-        return TokenPainter(model, tokenizer.pad_id)
-    return FlowPainter(model, load_vae(folder / VAE_FOLDER, model.device, model.dtype), tokenizer.pad_id)
+        return TokenPainter(model, tokenizer.pad_id, TOKEN_GUIDANCE if own is None else own)
+    vae = load_vae(folder / VAE_FOLDER, model.device, model.dtype)
+    return FlowPainter(model, vae, tokenizer.pad_id, FLOW_GUIDANCE if own is None else own)
 
 
 def _as_floats(noise: object) -> Tensor | None:

@@ -42,7 +42,7 @@ class GenerateRequest:
     """An image to be drawn.
 
     guidance: how far to move from the unconditional answer towards the prompt's; 1 skips the unconditional half. None
-        is the family's own: 5 for Janus and Janus-Pro, 2 for JanusFlow.
+        is the checkpoint's own, or else its family's: 5 for Janus and Janus-Pro, 2 for JanusFlow.
     temperature, top_p, top_k: of Janus and Janus-Pro; JanusFlow ignores them.
     steps, solver: of JanusFlow, the others ignore them. Steps from noise to picture, 30 unless given; "heun" asks the
         model twice a step, for fewer steps.

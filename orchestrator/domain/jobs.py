@@ -72,7 +72,7 @@ class GenerateOptions:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     images: int = 1  # pictures for each prompt
-    guidance: float | None = None  # None is what is usual with the model's family
+    guidance: float | None = None  # None is what is usual with the model
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0

@@ -32,6 +32,8 @@ STAGES = (
     Phase("stage2", 7500, 16, 1e-3, 100, "constant", 0.0, 2, Ratio(3, 1, 12)),
     Phase("stage3", 3200, 16, 7e-4, 0, "cosine", 0.0, 3, Ratio(6, 1, 9)),
 )
+GUIDANCE = 2.0
+"""Of the family's 5 a small model makes colours that run and shapes that melt."""
 CONFIG = JanusConfig(
     llama=tiny.llama(num_layers=6),
     siglip=tiny.TOWER,
@@ -52,7 +54,7 @@ CONFIG = JanusConfig(
 def main(out: Path, settings: Settings) -> Path:
     """Train to the end, or go on where the last call ended. Returns the checkpoint folder."""
     processing = out / "processing"
-    tokenizer = tiny.write_processing(processing, CONFIG, settings.seed, bracketed=True)
+    tokenizer = tiny.write_processing(processing, CONFIG, settings.seed, bracketed=True, guidance=GUIDANCE)
     model = Janus(CONFIG)
     initialise(model, settings.seed)
     start_plain(model.vq)

@@ -48,10 +48,12 @@ def llama(num_layers: int) -> LlamaConfig:
     )
 
 
-def write_processing(folder: Path, config: ModelConfig, seed: int, *, bracketed: bool) -> Tokenizer:
-    """Write all of a checkpoint but its weights: tokenizer, config and image settings."""
+def write_processing(
+    folder: Path, config: ModelConfig, seed: int, *, bracketed: bool, guidance: float | None = None
+) -> Tokenizer:
+    """Write all of a checkpoint but its weights: tokenizer, config, image settings and, if not its family's, guidance."""
     write_vocabulary(folder, corpus(seed, 4000), VOCABULARY, bracketed=bracketed)
-    write_description(folder, config, IMAGES, "hf" if bracketed else "official", torch.bfloat16)
+    write_description(folder, config, IMAGES, "hf" if bracketed else "official", torch.bfloat16, guidance)
     return Tokenizer.from_folder(folder)
 
 
