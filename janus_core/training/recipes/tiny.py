@@ -51,7 +51,7 @@ def llama(num_layers: int) -> LlamaConfig:
 def write_processing(
     folder: Path, config: ModelConfig, seed: int, *, bracketed: bool, guidance: float | None = None
 ) -> Tokenizer:
-    """Write all of a checkpoint but its weights: tokenizer, config, image settings and, if not its family's, guidance."""
+    """Write all of a checkpoint but its weights. guidance: the model's own, if not its family's."""
     write_vocabulary(folder, corpus(seed, 4000), VOCABULARY, bracketed=bracketed)
     write_description(folder, config, IMAGES, "hf" if bracketed else "official", torch.bfloat16, guidance)
     return Tokenizer.from_folder(folder)
