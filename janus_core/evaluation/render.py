@@ -18,21 +18,22 @@ from janus_core.evaluation.shapes import DIAMETERS, FILLS, HOLE, OUTLINE_SHADE, 
 class Style:
     """How much pictures of one scene may differ.
 
-    turn: degrees that an object is turned by at most, either way. size: share by which diameters vary; the next size is
-    a fourth away. fill, paper: levels of 255 by which colours vary. noise: the strongest, as the standard deviation of
-    a channel in levels of 255.
+    turn: degrees that an object is turned by at most, either way. outlined: share of objects with a darker outline.
+    size: share by which diameters vary; the next size is a fourth away. fill, paper: levels of 255 by which colours
+    vary. noise: the strongest, as the standard deviation of a channel in levels of 255.
     """
 
     turn: float
+    outlined: float
     size: float
     fill: int
     paper: int
     noise: float
 
 
-VARIED = Style(turn=15.0, size=0.03, fill=8, paper=4, noise=6.0)
-PLAIN = Style(turn=5.0, size=0.0, fill=0, paper=0, noise=0.0)
-"""What drawing is taught by: no prompt asks for a stain or a tilt."""
+VARIED = Style(turn=15.0, outlined=0.5, size=0.03, fill=8, paper=4, noise=6.0)
+PLAIN = Style(turn=0.0, outlined=0.0, size=0.0, fill=0, paper=0, noise=0.0)
+"""What drawing is taught by: no prompt asks for a stain, a tilt or an outline."""
 
 _FINE = 4
 """Pixels are drawn this many times finer along each side."""
@@ -64,7 +65,7 @@ def compose(
     for each in placed:
         fill = _near(FILLS[each.group.colour], style.fill, rng)
         x, y = each.centre
-        _draw(picture, each.group.shape, fill, (x * side, y * side), each.radius * side, style.turn, rng)
+        _draw(picture, each.group.shape, fill, (x * side, y * side), each.radius * side, style, rng)
     return _with_noise(picture, rng.uniform(0, style.noise), rng) if style.noise else picture, placed
 
 
@@ -82,10 +83,10 @@ def _near(colour: Colour, jitter: int, rng: random.Random) -> Colour:
 
 
 def _draw(
-    picture: Image.Image, shape: str, fill: Colour, centre: Point, radius: float, most: float, rng: random.Random
+    picture: Image.Image, shape: str, fill: Colour, centre: Point, radius: float, style: Style, rng: random.Random
 ) -> None:
-    """Paste an object, a little turned; every other one has a darker outline."""
-    turn, outlined = math.radians(rng.uniform(-most, most)), rng.random() < 0.5
+    """Paste an object."""
+    turn, outlined = math.radians(rng.uniform(-style.turn, style.turn)), rng.random() < style.outlined
     left, top = (math.floor(place - radius) - 1 for place in centre)
     edge = math.ceil(2 * radius) + 3
     middle = (centre[0] - left) * _FINE, (centre[1] - top) * _FINE

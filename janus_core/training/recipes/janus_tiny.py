@@ -38,7 +38,7 @@ CONFIG = JanusConfig(
     llama=tiny.llama(num_layers=6),
     siglip=tiny.TOWER,
     vq=VQConfig(
-        num_codes=2048,
+        num_codes=1024,
         code_size=16,
         base_channels=64,  # two to each of the 32 groups: alone, a channel would lose its level to the norm
         channel_multipliers=(1, 1, 1, 1),
