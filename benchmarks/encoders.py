@@ -183,9 +183,10 @@ def write_report(results: Sequence[Result], steps: int) -> str:
     lines = [
         "# One vision encoder, or one for each task",
         "",
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} by `python benchmarks/encoders.py --parts RUN --steps {steps}`: "
-        f"{cpu_name()}, one core for each run, two runs at a time. {SCENES} scenes, {SCENES} scenes with held-out "
-        f"combinations, {PROMPTS} prompts with {IMAGES} images; shares of answers that are right.",
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} by `python benchmarks/encoders.py --parts RUN --seeds "
+        f"{len(results) // len(VARIANTS)} --steps {steps}`: {cpu_name()}, one core for each run, {os.cpu_count()} runs "
+        f"at a time. {SCENES} scenes, {SCENES} scenes with held-out combinations, {PROMPTS} prompts with {IMAGES} "
+        "images; shares of answers that are right.",
         "",
         "| encoder | seed | captions | of held-out combinations | drawings | minutes |",
         "|---|---|---|---|---|---|",

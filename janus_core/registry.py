@@ -162,7 +162,7 @@ def _download_from_hub(repo: str, folder: Path) -> str:
 
 
 def revision_of(folder: Path) -> str:
-    """The commit it was pulled from, or else "sha256:" and 16 digits over config.json, samples of the weights and VAE.
+    """The commit it was pulled from, or else "sha256:" and 16 digits over configs and samples of weights and VAE.
 
     Samples, because 15 GB are not read to name a model: of every weight file its name, size, first megabyte and 64
     blocks of 4 KB spread from end to end. `verify` is what reads everything.
@@ -171,6 +171,8 @@ def revision_of(folder: Path) -> str:
     if commit:
         return str(commit)
     digest = hashlib.sha256((folder / "config.json").read_bytes())
+    drawing = folder / "generation_config.json"
+    digest.update(drawing.read_bytes() if drawing.is_file() else b"")
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob(f"{VAE_FOLDER}/*")]):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder)}:{size}\n".encode())

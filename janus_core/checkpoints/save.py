@@ -27,7 +27,7 @@ from janus_core.processing.images import ImageSettings, read_image_settings
 from janus_core.processing.tokenizer import Tokenizer
 from janus_core.registry import VAE_FOLDER
 
-_HF_GUIDANCE = 5  # what transformers' conversion of the published models writes
+_HF_GUIDANCE = 5  # usual with Janus and Janus-Pro, and transformers is told
 MAX_SHARD_BYTES = 5_000_000_000
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 

@@ -22,8 +22,8 @@ DOMINANCE = 1.5
 CLEAR = 16 / 64
 """And at least by so much of the side."""
 
-LATTICE = 16
-"""Centres stand on so many places along each side, 4 px apart at 64 px: what a small image tokenizer can tell apart."""
+LATTICE = 1 / 16
+"""Centres stand on multiples of this share of the side, 4 of 64 px: fewer places to be told apart and foretold."""
 
 _TRIES = 120
 
@@ -47,8 +47,8 @@ def holds(relation: str, first: Point, second: Point) -> bool:
 
 
 def _within(radius: float, rng: random.Random) -> float:
-    nearest = math.ceil((MARGIN + radius) * LATTICE)
-    return rng.randint(nearest, LATTICE - nearest) / LATTICE
+    nearest, last = math.ceil((MARGIN + radius) / LATTICE), math.floor((1 - MARGIN - radius) / LATTICE)
+    return rng.randint(nearest, last) * LATTICE
 
 
 def _stand_apart(centres: Sequence[Point], radii: Sequence[float]) -> bool:

@@ -108,7 +108,7 @@ class _World:
 class Pictures(_World):
     """Pixels in [-1, 1] alone, for tokenizers of images. Half of them show several groups: objects are what is hard.
 
-    What is to be drawn is plain, here and in `Mixture`: no prompt asks for stains or tilts, and none can be foretold.
+    What is to be drawn is plain, here and in `Mixture`.
     """
 
     def batch(self, step: int, process: int, num_processes: int) -> Tensor:

@@ -56,11 +56,11 @@ def test_whole_scenes_are_found_in_clean_pictures() -> None:
 
 @pytest.mark.parametrize(
     ("degrade", "least"),
-    [(_blur(0.7), 0.98), (_blur(1.0), 0.97), (_compress(40), 0.97), (_tint, 0.98), (_decoded, 0.96)],
+    [(_blur(0.7), 0.98), (_blur(1.0), 0.97), (_compress(40), 0.97), (_tint, 0.98), (_decoded, 0.97)],
     ids=["blurred", "very blurred", "compressed", "tinted", "decoded"],
 )
 def test_whole_scenes_are_found_in_worse_pictures(degrade: Degrade, least: float) -> None:
-    assert _accuracy(250, seed=1, degrade=degrade) >= least
+    assert _accuracy(500, seed=1, degrade=degrade) >= least
 
 
 @pytest.mark.parametrize("side", [48, 96, 384])

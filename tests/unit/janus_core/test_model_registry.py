@@ -189,6 +189,13 @@ def test_a_folder_without_a_lock_is_named_by_samples_of_its_content(tmp_path: Pa
     assert registry.revision_of(tmp_path) != first
 
 
+def test_its_own_guidance_belongs_to_what_a_folder_without_a_lock_is(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    first = registry.revision_of(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"guidance_scale": 2}')
+    assert registry.revision_of(tmp_path) != first
+
+
 def test_command_line(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_download_from_hub", fake_download)
     assert registry.main(["list", "--json"]) == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from janus_core.evaluation.layout import CLEAR, DOMINANCE, GAP, LATTICE, MARGIN, arrange, holds
-from janus_core.evaluation.render import VARIED, render
+from janus_core.evaluation.render import PLAIN, VARIED, Style, compose, render
 from janus_core.evaluation.scene import RELATIONS, Group, Scene, sample_scene
 from janus_core.evaluation.shapes import DIAMETERS, FILLS, PAPERS
 
@@ -47,8 +47,8 @@ def test_objects_stand_apart_and_inside_the_frame() -> None:
         for (x, y), radius in zip(centres, radii, strict=True):
             assert min(x, y) - radius >= MARGIN - 1e-9
             assert max(x, y) + radius <= 1 - MARGIN + 1e-9
-            assert (x * LATTICE).is_integer()
-            assert (y * LATTICE).is_integer()
+            assert (x / LATTICE).is_integer()
+            assert (y / LATTICE).is_integer()
         for (a, r), (b, s) in combinations(zip(centres, radii, strict=True), 2):
             assert math.dist(a, b) >= r + s + 2 / 64
     assert GAP > 2 / 64
@@ -89,3 +89,17 @@ def test_the_corners_are_background_and_some_pixels_are_near_every_colour_that_i
         assert np.abs(np.median(pixels[0], axis=0) - PAPERS[scene.background]).max() < 12
         for group in scene.groups:
             assert (np.abs(pixels - FILLS[group.colour]).max(axis=2) < 30).sum() > 5 * group.count
+
+
+def test_plain_pictures_of_an_object_differ_in_its_place_alone() -> None:
+    scene = Scene((Group(1, "medium", "blue", "star"),), "beige")
+    plain, varied = ({cut_out(scene, random.Random(seed), style) for seed in range(12)} for style in (PLAIN, VARIED))
+    assert len(plain) == 1
+    assert len(varied) == 12
+
+
+def cut_out(scene: Scene, rng: random.Random, style: Style) -> bytes:
+    """The pixels around its one object."""
+    picture, (placed,) = compose(scene, rng, 64, style)
+    x, y = (round(64 * place) for place in placed.centre)
+    return picture.crop((x - 12, y - 12, x + 12, y + 12)).tobytes()
