@@ -22,16 +22,16 @@ DOMINANCE = 1.5
 CLEAR = 16 / 64
 """And at least by so much of the side."""
 
-LATTICE = 1 / 16
-"""Centres stand on multiples of this share of the side, 4 of 64 px: fewer places to be told apart and foretold."""
-
 _TRIES = 120
 
 
-def arrange(radii: Sequence[float], relation: str | None, rng: random.Random) -> list[Point]:
-    """Centres in a picture of side 1. `relation` is that of the first of two to the second."""
+def arrange(radii: Sequence[float], relation: str | None, rng: random.Random, lattice: float) -> list[Point]:
+    """Centres in a picture of side 1, on multiples of `lattice`, which a quarter is one of.
+
+    `relation` is that of the first of two to the second.
+    """
     for _ in range(_TRIES):
-        centres = [(_within(radius, rng), _within(radius, rng)) for radius in radii]
+        centres = [(_within(radius, rng, lattice), _within(radius, rng, lattice)) for radius in radii]
         if _stand_apart(centres, radii) and (relation is None or holds(relation, *centres)):
             return centres
     return _face(relation) if relation else _quarters(len(radii), rng)
@@ -46,9 +46,9 @@ def holds(relation: str, first: Point, second: Point) -> bool:
     return along >= CLEAR and along >= DOMINANCE * abs(across)
 
 
-def _within(radius: float, rng: random.Random) -> float:
-    nearest, last = math.ceil((MARGIN + radius) / LATTICE), math.floor((1 - MARGIN - radius) / LATTICE)
-    return rng.randint(nearest, last) * LATTICE
+def _within(radius: float, rng: random.Random, lattice: float) -> float:
+    nearest, last = math.ceil((MARGIN + radius) / lattice), math.floor((1 - MARGIN - radius) / lattice)
+    return rng.randint(nearest, last) * lattice
 
 
 def _stand_apart(centres: Sequence[Point], radii: Sequence[float]) -> bool:

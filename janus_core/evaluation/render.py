@@ -18,11 +18,13 @@ from janus_core.evaluation.shapes import DIAMETERS, FILLS, HOLE, OUTLINE_SHADE, 
 class Style:
     """How much pictures of one scene may differ.
 
+    lattice: centres stand on multiples of this share of the side: fewer places to be told apart and foretold.
     turn: degrees that an object is turned by at most, either way. outlined: share of objects with a darker outline.
     size: share by which diameters vary; the next size is a fourth away. fill, paper: levels of 255 by which colours
     vary. noise: the strongest, as the standard deviation of a channel in levels of 255.
     """
 
+    lattice: float
     turn: float
     outlined: float
     size: float
@@ -31,8 +33,8 @@ class Style:
     noise: float
 
 
-VARIED = Style(turn=15.0, outlined=0.5, size=0.03, fill=8, paper=4, noise=6.0)
-PLAIN = Style(turn=0.0, outlined=0.0, size=0.0, fill=0, paper=0, noise=0.0)
+VARIED = Style(lattice=1 / 16, turn=15.0, outlined=0.5, size=0.03, fill=8, paper=4, noise=6.0)
+PLAIN = Style(lattice=1 / 8, turn=0.0, outlined=0.0, size=0.0, fill=0, paper=0, noise=0.0)
 """What drawing is taught by: no prompt asks for a stain, a tilt or an outline."""
 
 _FINE = 4
@@ -74,7 +76,7 @@ def place(scene: Scene, rng: random.Random, style: Style = VARIED) -> list[Place
     groups = [group for group in scene.groups for _ in range(group.count)]
     radii = [DIAMETERS[group.size] / 2 * rng.uniform(1 - style.size, 1 + style.size) for group in groups]
     relation = scene.relation or (rng.choice(RELATIONS) if scene.kind == "relation" else None)
-    return [Placed(*each) for each in zip(groups, arrange(radii, relation, rng), radii, strict=True)]
+    return [Placed(*each) for each in zip(groups, arrange(radii, relation, rng, style.lattice), radii, strict=True)]
 
 
 def _near(colour: Colour, jitter: int, rng: random.Random) -> Colour:

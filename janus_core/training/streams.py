@@ -163,8 +163,10 @@ class Sentences(_World):
         if kind > _READ + _WRITTEN:
             return text_row(self._rows, rng, False)
         scene = sample_scene(rng)
-        spelt = f" {spell(scene, place(scene, rng), self._grid_side, rng)}"
-        if kind < _READ:
+        is_read = kind < _READ
+        placed = place(scene, rng, VARIED if is_read else PLAIN)
+        spelt = f" {spell(scene, placed, self._grid_side, rng)}"
+        if is_read:
             return self._rows.dialogue(spelt, describe(scene))
         return self._rows.dialogue(prompt_for(scene, rng), spelt)
 

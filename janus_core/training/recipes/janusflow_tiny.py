@@ -27,7 +27,7 @@ from janus_core.training.seeds import seed_of
 from janus_core.training.streams import Pictures
 from janus_core.training.vae import VaeObjective, measure_scale
 
-VAE = Phase("vae", 1000, 16, 2e-3, 50, "cosine")
+VAE = Phase("vae", 1500, 8, 2e-3, 50, "cosine", muon_rate=2e-3)
 STAGES = (
     Phase("stage1", 200, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 1), ema_decay=EMA_DECAY),
     Phase("stage2", 5000, 32, 1e-3, 100, "constant", 0.0, 2, Ratio(2, 1, 9), ema_decay=EMA_DECAY),

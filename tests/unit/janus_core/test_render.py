@@ -9,12 +9,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from janus_core.evaluation.layout import CLEAR, DOMINANCE, GAP, LATTICE, MARGIN, arrange, holds
+from janus_core.evaluation.layout import CLEAR, DOMINANCE, GAP, MARGIN, arrange, holds
 from janus_core.evaluation.render import PLAIN, VARIED, Style, compose, render
 from janus_core.evaluation.scene import RELATIONS, Group, Scene, sample_scene
 from janus_core.evaluation.shapes import DIAMETERS, FILLS, PAPERS
 
 LARGEST = (1 + VARIED.size) * DIAMETERS["large"] / 2
+LATTICES = (VARIED.lattice, PLAIN.lattice)
 
 
 def test_the_same_seed_draws_the_same_picture_and_another_seed_another() -> None:
@@ -39,32 +40,35 @@ def test_objects_cover_the_same_share_of_a_picture_of_any_side() -> None:
         assert covered == pytest.approx(expected, rel=0.12)
 
 
-def test_objects_stand_apart_and_inside_the_frame() -> None:
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_objects_stand_apart_and_inside_the_frame(lattice: float) -> None:
     rng = random.Random(4)
     for _ in range(1500):
         radii = [rng.uniform(0.1, LARGEST) for _ in range(rng.randint(1, 4))]
-        centres = arrange(radii, None, rng)
+        centres = arrange(radii, None, rng, lattice)
         for (x, y), radius in zip(centres, radii, strict=True):
             assert min(x, y) - radius >= MARGIN - 1e-9
             assert max(x, y) + radius <= 1 - MARGIN + 1e-9
-            assert (x / LATTICE).is_integer()
-            assert (y / LATTICE).is_integer()
+            assert (x / lattice).is_integer()
+            assert (y / lattice).is_integer()
         for (a, r), (b, s) in combinations(zip(centres, radii, strict=True), 2):
             assert math.dist(a, b) >= r + s + 2 / 64
     assert GAP > 2 / 64
 
 
-def test_four_of_the_largest_find_room() -> None:
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_four_of_the_largest_find_room(lattice: float) -> None:
     rng = random.Random(5)
     for _ in range(50):
-        assert len(set(arrange([LARGEST] * 4, None, rng))) == 4
+        assert len(set(arrange([LARGEST] * 4, None, rng, lattice))) == 4
 
 
+@pytest.mark.parametrize("lattice", LATTICES)
 @pytest.mark.parametrize("relation", RELATIONS)
-def test_related_objects_differ_clearly_along_one_axis(relation: str) -> None:
+def test_related_objects_differ_clearly_along_one_axis(relation: str, lattice: float) -> None:
     rng = random.Random(6)
     for _ in range(300):
-        (x, y), (u, v) = arrange([rng.uniform(0.1, LARGEST), rng.uniform(0.1, LARGEST)], relation, rng)
+        (x, y), (u, v) = arrange([rng.uniform(0.1, LARGEST), rng.uniform(0.1, LARGEST)], relation, rng, lattice)
         along, across = (u - x, v - y) if relation in ("left", "right") else (v - y, u - x)
         assert (along > 0) == (relation in ("left", "above"))
         assert abs(along) >= CLEAR
