@@ -13,10 +13,10 @@ help: ## what there is
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(READY)
 
-demo: $(READY) ## set up, start the local stack, caption photographs and draw prompts into demo-output/
+demo: $(READY) ## set up, start the local stack, caption pictures and draw prompts into demo-output/
 	$(BIN)/python docs/demo.py
 
 check: $(READY) ## format, lint, types, import rules and unit tests; about a minute, offline

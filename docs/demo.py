@@ -1,72 +1,68 @@
 """The main job from beginning to end: `make demo`.
 
-Photographs are captioned and prompts are drawn, through API, Postgres, Redis protocol, worker and S3 on this machine.
-Everything is written to demo-output/.
+Scenes that no model has seen are captioned and prompts are drawn by the models that come with the package, through API,
+Postgres, Redis protocol, worker and S3 on this machine. Everything is written to demo-output/.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from orchestrator.contact_sheet import Section, Tile, draw_contact_sheet
+from PIL import Image
+
+from janus_core.evaluation.captions import describe, parse
+from janus_core.evaluation.detector import detect
+from janus_core.evaluation.partial import matches
+from janus_core.evaluation.prompts import spread_prompts
+from janus_core.evaluation.render import render
+from janus_core.evaluation.scene import Scene, sample_scene
+from janus_core.evaluation.scores import read_answer
+from orchestrator.contact_sheet import TILE_PIXELS, Section, Tile, draw_contact_sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "demo-output"
-PHOTOS = OUT / "photos"
-CHECKPOINT = OUT / "random-checkpoint"
+SCENES = OUT / "scenes"
+PROMPTS = OUT / "prompts.txt"
 HOME = OUT / "home"
 JANUS = str(Path(sys.executable).with_name("janus"))
-PROMPTS = (
-    "a cat asleep on a red sofa",
-    "a lighthouse in a storm at night",
-    "three green apples on a wooden table",
-    "a small boat on a mountain lake",
-    "an astronaut riding a horse",
-    "a bowl of ramen, seen from above",
-    "an old map of an island that does not exist",
-    "a fox in the snow, watercolour",
-)
-# Photographs (some through a microscope or a telescope) that these packages ship as files.
-SHIPPED_PHOTOS = {
-    "skimage.data": (
-        "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png",
-        "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "microaneurysms.png", "moon.png",
-        "motorcycle_left.png", "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg",
-    ),
-    "sklearn.datasets": ("images/china.jpg", "images/flower.jpg"),
-    "matplotlib": ("mpl-data/sample_data/grace_hopper.jpg",),
-}  # fmt: skip
+MODELS = ("janus-tiny",)
+NUM_SCENES = NUM_PROMPTS = 18
 
 
 def main() -> None:
-    print("Note: the model of this demo is a small, randomly initialised checkpoint made on the spot:")
-    print("      what it says and draws means nothing; everything around it is the real system.")
     started = time.monotonic()
     OUT.mkdir(exist_ok=True)
     os.environ["JANUS_HOME"] = str(HOME)
     os.environ.pop("JANUS_URL", None)
     os.environ["JANUS_DTYPE"] = "float32"  # every run gives the same words and pictures, however its batches fall
-    num_photos = write_photos(PHOTOS)
-    make_checkpoint()
-    (OUT / "prompts.txt").write_text("\n".join(PROMPTS) + "\n")
+    rng = random.Random("demo")
+    scenes = write_scenes(rng)
+    PROMPTS.write_text("\n".join(prompt for _, prompt in spread_prompts(NUM_PROMPTS, rng)) + "\n")
 
-    janus("up", "--model", str(CHECKPOINT))
-    captions, images = OUT / "captions.jsonl", OUT / "images"
-    model = ["--model", str(CHECKPOINT)]
-    janus("caption", str(PHOTOS), *model, "--max-tokens", "24", "--out", str(captions))
-    janus("generate", "--file", str(OUT / "prompts.txt"), *model, "--seed", "1", "--out", str(images))
-    for job in json.loads(janus("jobs", "list", "--limit", "2", "--json", quiet=True)):
+    janus("up", "--only", *(word for model in MODELS for word in ("--model", model)))
+    sections = []
+    for model in MODELS:
+        captions, images = OUT / model / "captions.jsonl", OUT / model / "images"
+        janus("caption", str(SCENES), "--model", model, "--out", str(captions))
+        janus("generate", "--file", str(PROMPTS), "--model", model, "--seed", "1", "--out", str(images))
+        sections += [caption_section(model, captions, scenes), image_section(model, images)]
+    for job in json.loads(janus("jobs", "list", "--limit", str(2 * len(MODELS)), "--json", quiet=True)):
         janus("jobs", "verify", job["id"])
-    sheet = draw_sheet(captions, images)
-    print(f"\n{num_photos} photographs captioned, {len(PROMPTS)} prompts drawn in {time.monotonic() - started:.0f} s:")
-    print(f"  {captions.relative_to(ROOT)}, {images.relative_to(ROOT)}/, {sheet.relative_to(ROOT)}")
+    sheet = OUT / "contact-sheet.png"
+    draw_contact_sheet("Janus Batch demo: small models and their sample world", sections).save(sheet)
+    seconds = time.monotonic() - started
+    print(
+        f"\n{NUM_SCENES} pictures captioned, {NUM_PROMPTS} prompts drawn by {' and '.join(MODELS)} in {seconds:.0f} s:"
+    )
+    print(*(f"  {section.title}" for section in sections), sep="\n")
+    print(f"Look at {sheet.relative_to(ROOT)}; everything else is in {OUT.relative_to(ROOT)}/.")
     print("The local stack stays up; to stop it: JANUS_HOME=demo-output/home .venv/bin/janus down")
 
 
@@ -81,36 +77,42 @@ def janus(*arguments: str, quiet: bool = False) -> str:
     return done.stdout or ""
 
 
-def make_checkpoint() -> None:
-    """The random checkpoint, unless a whole one is there."""
-    if not (CHECKPOINT / "config.json").is_file():
-        command = [sys.executable, "-m", "janus_core.checkpoints.random", str(CHECKPOINT)]
-        subprocess.run(command, check=True)
+def write_scenes(rng: random.Random) -> dict[str, Scene]:
+    """Pictures to be captioned, and by file name what they show."""
+    SCENES.mkdir(exist_ok=True)
+    scenes = {f"{number:02}.png": sample_scene(rng) for number in range(1, NUM_SCENES + 1)}
+    for name, scene in scenes.items():
+        render(scene, rng).save(SCENES / name)
+    return scenes
 
 
-def write_photos(folder: Path) -> int:
-    """Copy the photographs out of the installed packages; how many."""
-    folder.mkdir(exist_ok=True)
-    paths = [(package, path) for package, paths in SHIPPED_PHOTOS.items() for path in paths]
-    for package, path in paths:
-        (folder / Path(path).name).write_bytes(files(package).joinpath(path).read_bytes())
-    return len(paths)
+def caption_section(model: str, captions: Path, scenes: dict[str, Scene]) -> Section:
+    """The pictures with their captions; wrong ones with what they show."""
+    tiles, num_right = [], 0
+    for result in read_lines(captions):
+        said, scene = result.get("caption") or str(result.get("failure")), scenes[result["id"]]
+        is_right = read_answer(said) == scene
+        num_right += is_right
+        tiles.append(Tile(enlarged(SCENES / result["id"]), said if is_right else f"✗ {said} (is: {describe(scene)})"))
+    return Section(f"{model}: {num_right} of {len(tiles)} captions say exactly what the picture shows", tiles)
 
 
-def draw_sheet(captions: Path, images: Path) -> Path:
-    """One picture of everything that came back."""
-    captioned = [
-        Tile(PHOTOS / result["id"], result.get("caption") or str(result.get("failure")))
-        for result in read_lines(captions)
-    ]
-    drawn = [
-        Tile(images / result["images"][0]["file"], result["prompt"]) for result in read_lines(images / "results.jsonl")
-    ]
-    title = "Janus Batch demo (random weights: the words and drawings mean nothing)"
-    sections = [Section("photographs and their captions", captioned), Section("prompts and their images", drawn)]
-    path = OUT / "contact-sheet.png"
-    draw_contact_sheet(title, sections).save(path)
-    return path
+def image_section(model: str, images: Path) -> Section:
+    """The prompts with their images."""
+    tiles, num_right = [], 0
+    for result in read_lines(images / "results.jsonl"):
+        file = images / result["images"][0]["file"]
+        asked, seen = parse(result["prompt"]), detect(Image.open(file))
+        is_right = asked is not None and seen is not None and matches(asked, seen)
+        num_right += is_right
+        tiles.append(Tile(enlarged(file), result["prompt"] if is_right else f"✗ {result['prompt']}"))
+    return Section(f"{model}: {num_right} of {len(tiles)} images show what the prompt asks for", tiles)
+
+
+def enlarged(path: Path) -> Image.Image:
+    """Every pixel a square."""
+    picture: Image.Image = Image.open(path).convert("RGB")
+    return picture.resize((TILE_PIXELS, TILE_PIXELS), Image.Resampling.NEAREST)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ Written by `docs/write_cli_help.py` from the commands themselves; a test compare
 
 Commands talk to the server of `JANUS_URL` with the key in `JANUS_API_KEY`. Without `JANUS_URL` they use the local stack
 in `$JANUS_HOME` (or `~/.janus`): `caption` and `generate` start it where it does not run, `models list` then shows
-what is published, the others say so.
+what has a name, the others say so.
 
 | exit status | |
 |---|---|

@@ -1,10 +1,10 @@
-"""The published models: their names, where they come from, and whether they were pulled.
+"""The models that have a name: where they come from, and whether they are here.
 
     python -m janus_core.registry list|show|pull|verify [NAME|FOLDER] [--lock] [--json]
 
-A pulled model lies in $JANUS_HOME/models/NAME beside its janus.lock.json, which names the repository, the commit,
-the VAE's repository and commit where it has one, and size and sha256 of every file. `verify FOLDER --lock` gives a
-checkpoint of one's own a lock of its files alone.
+A shipped model comes with this package. A pulled one lies in $JANUS_HOME/models/NAME beside its janus.lock.json, which
+names the repository, the commit, the VAE's repository and commit where it has one, and size and sha256 of every file.
+`verify FOLDER --lock` gives a checkpoint of one's own a lock of its files alone.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ SDXL_VAE_REPO = "stabilityai/sdxl-vae"
 _WANTED = ("*.json", "*.safetensors", "*.bin")
 VAE_FOLDER = "vae"
 _WANTED_OF_A_VAE = ("config.json", "diffusion_pytorch_model.safetensors")
+SHIPPED = Path(__file__).parent / "shipped"
 
 
 @dataclass(frozen=True)
-class PublishedModel:
-    """A model on the Hugging Face hub.
+class KnownModel:
+    """A model with a name.
 
-    roles: how its prompts name the speakers. vae_repo: of JanusFlow, the VAE that is pulled into its folder `vae`.
+    repo: on the Hugging Face hub; None for one that is shipped. roles: how its prompts name the speakers. vae_repo: of
+    JanusFlow, the VAE that is pulled into its folder `vae`.
     """
 
     name: str
-    repo: str
+    repo: str | None
     family: Literal["janus", "janus-pro", "janusflow"]
     roles: Literal["plain", "bracketed"]
     vae_repo: str | None = None
@@ -46,10 +48,11 @@ class PublishedModel:
 MODELS = {
     model.name: model
     for model in (
-        PublishedModel("janus-1.3b", "deepseek-ai/Janus-1.3B", "janus", "plain"),
-        PublishedModel("janus-pro-1b", "deepseek-ai/Janus-Pro-1B", "janus-pro", "bracketed"),
-        PublishedModel("janus-pro-7b", "deepseek-ai/Janus-Pro-7B", "janus-pro", "bracketed"),
-        PublishedModel("janusflow-1.3b", "deepseek-ai/JanusFlow-1.3B", "janusflow", "plain", vae_repo=SDXL_VAE_REPO),
+        KnownModel("janus-tiny", None, "janus-pro", "bracketed"),
+        KnownModel("janus-1.3b", "deepseek-ai/Janus-1.3B", "janus", "plain"),
+        KnownModel("janus-pro-1b", "deepseek-ai/Janus-Pro-1B", "janus-pro", "bracketed"),
+        KnownModel("janus-pro-7b", "deepseek-ai/Janus-Pro-7B", "janus-pro", "bracketed"),
+        KnownModel("janusflow-1.3b", "deepseek-ai/JanusFlow-1.3B", "janusflow", "plain", vae_repo=SDXL_VAE_REPO),
     )
 }
 
@@ -60,7 +63,7 @@ def models_folder() -> Path:
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """The checkpoint folder of a path, or of a name under $JANUS_HOME/models.
+    """The checkpoint folder of a path, of a shipped model, or of a name under $JANUS_HOME/models.
 
     Raises UnknownModel: neither, or a published model that was not pulled to the end; the message says what to run.
     """
@@ -77,6 +80,8 @@ def _find_folder(name_or_path: str | Path) -> Path:
     if path.is_dir():
         return path
     name = str(name_or_path)
+    if name in MODELS and MODELS[name].repo is None:
+        return SHIPPED / name
     pulled = models_folder() / name
     if name and path.name == name and pulled.is_dir():
         return pulled
@@ -98,12 +103,12 @@ def _absent_files(folder: Path) -> list[str]:
     return absent if weights else [*absent, "weights"]
 
 
-def find_published(name: str, folder: Path) -> PublishedModel | None:
-    """The published model of this name, or the one that the folder's lock says it was pulled from."""
+def find_known(name: str, folder: Path) -> KnownModel | None:
+    """The model of this name, or the one that the folder's lock says it was pulled from."""
     if name in MODELS:
         return MODELS[name]
     repo = (read_lock(folder) or {}).get("repo")
-    return next((model for model in MODELS.values() if model.repo == repo), None)
+    return next((model for model in MODELS.values() if repo is not None and model.repo == repo), None)
 
 
 def pull(name: str, download: Callable[[str, Path], str] | None = None) -> Path:
@@ -115,9 +120,11 @@ def pull(name: str, download: Callable[[str, Path], str] | None = None) -> Path:
         download: (repo, folder) to the commit; the hub's unless a test hands in another.
     Raises:
         UnknownModel: not one of `MODELS`.
-        PullFailed: what did arrive is kept, and the next pull goes on from there.
+        PullFailed: it is shipped; or what did arrive is kept, and the next pull goes on from there.
     """
     model = _find_named(name)
+    if model.repo is None:
+        raise PullFailed(f"{name} comes with this package, in {SHIPPED / name}: there is nothing to pull")
     folder = models_folder() / name
     arriving, leaving = folder.with_name(f".{name}.arriving"), folder.with_name(f".{name}.leaving")
     arriving.mkdir(parents=True, exist_ok=True)
@@ -135,9 +142,9 @@ def pull(name: str, download: Callable[[str, Path], str] | None = None) -> Path:
     return folder
 
 
-def _find_named(name: str) -> PublishedModel:
+def _find_named(name: str) -> KnownModel:
     if name not in MODELS:
-        raise UnknownModel(f"{name!r} is not a published model; models are {', '.join(MODELS)}")
+        raise UnknownModel(f"{name!r} is not a known model; models are {', '.join(MODELS)}")
     return MODELS[name]
 
 
@@ -184,16 +191,18 @@ def revision_of(folder: Path) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def describe(model: PublishedModel) -> dict[str, Any]:
-    """A model as `list` and `show` print it."""
+def describe(model: KnownModel) -> dict[str, Any]:
+    """A model as `list` and `show` print it; its revision is None where it was not pulled."""
+    if model.repo is None:
+        folder = SHIPPED / model.name
+        return {**asdict(model), "folder": str(folder), "revision": revision_of(folder)}
     folder = models_folder() / model.name
-    commit = (read_lock(folder) or {}).get("commit")
-    return {**asdict(model), "folder": str(folder), "pulled": commit is not None, "commit": commit}
+    return {**asdict(model), "folder": str(folder), "revision": (read_lock(folder) or {}).get("commit")}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0, or 1 with the reason on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m janus_core.registry", description="Published models.")
+    parser = argparse.ArgumentParser(prog="python -m janus_core.registry", description="Models with a name.")
     parser.add_argument("command", choices=("list", "show", "pull", "verify"))
     parser.add_argument("model", nargs="?", help="a name; for verify also a folder")
     parser.add_argument("--lock", action="store_true", help="verify: lock a folder that never was")

@@ -13,6 +13,9 @@ from typing import Annotated
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+DEFAULT_MODEL = "janus-tiny"
+"""What the local stack serves where nothing else was ever asked for; it comes with the package."""
+
 
 class SettingsError(Exception):
     """A `JANUS_*` variable is missing or not of its form."""

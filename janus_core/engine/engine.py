@@ -25,7 +25,7 @@ from janus_core.errors import ConfigInvalid, TokenizerInvalid
 from janus_core.processing import chat
 from janus_core.processing.images import ImageSettings, fit, prepare, read_image_settings
 from janus_core.processing.tokenizer import Tokenizer
-from janus_core.registry import find_published, resolve, revision_of
+from janus_core.registry import find_known, resolve, revision_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def load_engine(
     """
     folder = resolve(name_or_path)
     chosen = choose_device(device)
-    published = find_published(str(name_or_path), folder)
+    known = find_known(str(name_or_path), folder)
     is_flow = isinstance(read_config(folder)[0], JanusFlowConfig)
     tokenizer = Tokenizer.from_folder(folder, adds=chat.FLOW_MARKS if is_flow else chat.MARKS)
     images = read_image_settings(folder)
@@ -76,12 +76,12 @@ def load_engine(
         roles = "plain"
     elif roles == "auto":
         bracketed = tokenizer.knows(chat.BRACKETED.user)
-        roles = published.roles if published else "bracketed" if bracketed else "plain"
+        roles = known.roles if known else "bracketed" if bracketed else "plain"
     model = load_model(folder, chosen, choose_dtype(dtype, chosen))
     _check_fit(folder, model, tokenizer, images)
     info = EngineInfo(
-        name=name or (published.name if published else folder.resolve().name),
-        family=published.family if published else _guess_family(is_flow, roles),
+        name=name or (known.name if known else folder.resolve().name),
+        family=known.family if known else _guess_family(is_flow, roles),
         revision=revision_of(folder),
         device=str(chosen),
         dtype=str(model.dtype).removeprefix("torch."),

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="janus evaluate", description="Judge a model in the sample world.")
     usual = Plan()
-    parser.add_argument("--model", required=True, help="a pulled model's name or a checkpoint folder")
+    parser.add_argument("--model", required=True, help="a registry name or a checkpoint folder")
     parser.add_argument("--seed", type=int, default=usual.seed, help="of scenes, prompts and drawings")
     parser.add_argument("--scenes", type=_natural, default=usual.scenes, help="captioned, and as many held-out ones")
     parser.add_argument("--prompts", type=_natural, default=usual.prompts, help="drawn, spread over six categories")

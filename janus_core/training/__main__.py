@@ -74,7 +74,7 @@ def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, sft.Options
     parser.add_argument("--threads", type=_count, help="processor threads; all where not given")
     usual = {field.name: field.default for field in fields(sft.Options)}
     tuning = parser.add_argument_group("of sft alone", argument_default=argparse.SUPPRESS)
-    tuning.add_argument("--init", help="a pulled model's name or a checkpoint folder")
+    tuning.add_argument("--init", help="a registry name or a checkpoint folder")
     tuning.add_argument("--data", type=Path, help='lines {"id": "a.jpg", "caption": "…"}')
     tuning.add_argument("--images", type=Path, help="where the pictures lie; beside the data where not given")
     tuning.add_argument("--prompt", help=f"what is asked; {usual['prompt']!r} where not given")

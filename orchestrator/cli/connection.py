@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.output import fail, note
 from orchestrator.client import Client
-from orchestrator.settings import default_home
+from orchestrator.settings import DEFAULT_MODEL, default_home
 
 if TYPE_CHECKING:
     from orchestrator.local.stack import StackInfo, StackStatus
@@ -50,6 +50,8 @@ def find_server() -> Client | None:
 def connect_for_work(model: str | None) -> Connection:
     """A client for commands that submit: without a server the local stack is started, serving `model`.
 
+    Where none is named and none is served it serves DEFAULT_MODEL.
+
     `model` is a registry name or a checkpoint folder; a folder can only be served by the local stack.
     """
     if os.environ.get("JANUS_URL"):
@@ -59,9 +61,7 @@ def connect_for_work(model: str | None) -> Connection:
     local = require_local()
     wanted = serving_name(model) if model is not None else None
     status = local.status()
-    models = add_models(status.models, [wanted] if wanted else [])
-    if not models:
-        raise fail("no model: pass --model with a checkpoint folder, or a name that `janus models pull` fetched")
+    models = add_models(status.models, [wanted] if wanted else []) or [DEFAULT_MODEL]
     if not status.running or models != list(status.models):
         note(f"starting the local stack in {default_home()} ({', '.join(models)})")
     info = local.start(models, workers=local.count_workers())

@@ -16,7 +16,7 @@ EVALUATION = (sys.executable, "-m", "janus_core.evaluation")
 
 
 def evaluate(
-    model: Annotated[str, typer.Option(help="A pulled model's name or a checkpoint folder.")],
+    model: Annotated[str, typer.Option(help="A registry name or a checkpoint folder.")],
     seed: Annotated[int, typer.Option(help="Of scenes, prompts and drawings.")] = 0,
     scenes: Annotated[int, typer.Option(min=0, help="Fresh scenes to caption, and as many held-out ones.")] = 200,
     prompts: Annotated[int, typer.Option(min=0, help="Prompts to draw, spread over six categories.")] = 60,

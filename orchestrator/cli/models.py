@@ -21,17 +21,17 @@ app = typer.Typer(no_args_is_help=True, help="Models that are served, and checkp
 
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """Models that workers have served, which are served now, and the published ones that could be."""
-    published = _published()
+    """Models that workers have served, which are served now, and the others that have a name."""
+    known = _known()
     with told_errors():
-        client = find_server() if published else connect()
+        client = find_server() if known else connect()
         served = client.models() if client else []
     models = [_Model(m.name, m.family, m.revision, served=m.served) for m in served]
-    known = {model.name for model in models}
+    listed = {model.name for model in models}
     models += [
-        _Model(p["name"], p["family"], p["commit"] or "", served=False)
-        for p in published or ()
-        if p["name"] not in known
+        _Model(p["name"], p["family"], p["revision"] or "", served=False)
+        for p in known or ()
+        if p["name"] not in listed
     ]
     rows = [(m.name, m.family, m.revision or "not pulled", "yes" if m.served else "no") for m in models]
     show(
@@ -39,17 +39,17 @@ def list_models(as_json: AsJson = False) -> None:
         as_json=as_json,
         otherwise=lambda: print_table(("NAME", "FAMILY", "REVISION", "SERVED"), rows),
     )
-    if published is None:
-        note("published models are listed where the worker's packages are: pip install 'janus-batch[worker]'")
+    if known is None:
+        note("models with a name are listed where the worker's packages are: pip install 'janus-batch[worker]'")
     elif client is None:
-        note("no server: these are the published models; `janus up --model NAME` serves one that was pulled")
+        note("no server: these have a name; `janus up --model NAME` serves one that is shipped or was pulled")
 
 
 @app.command("show")
 def show_model(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A published model's name.")], as_json: AsJson = False
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")], as_json: AsJson = False
 ) -> None:
-    """What the registry knows of a published model."""
+    """What the registry knows of a model."""
     _registry("show", name, *(["--json"] if as_json else []))
 
 
@@ -78,14 +78,14 @@ class _Model:
     served: bool
 
 
-def _published() -> list[dict[str, Any]] | None:
+def _known() -> list[dict[str, Any]] | None:
     """What the registry lists; None where the worker's packages are not installed."""
     if find_spec("torch") is None:
         return None
     command = [*REGISTRY, "list", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        raise fail(f"the registry of published models cannot be read: {done.stderr.strip()}")
+        raise fail(f"the registry of models cannot be read: {done.stderr.strip()}")
     listed: list[dict[str, Any]] = json.loads(done.stdout)
     return listed
 

@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.connection import add_models, require_local, serving_name
 from orchestrator.cli.output import ERROR, AsJson, fail, note, print_json, print_table
-from orchestrator.settings import default_home
+from orchestrator.settings import DEFAULT_MODEL, default_home
 
 Models = Annotated[list[str] | None, typer.Option("--model", help="A registry name or checkpoint folder; may repeat.")]
 
@@ -27,7 +27,8 @@ def up(
 ) -> None:
     """Start the local stack, or reuse the one that runs: Postgres, Valkey, S3, API, dispatcher, worker.
 
-    Where it runs, models are added to those it serves. Where it does not, it serves those given, or those of last time.
+    Where it runs, models are added to those it serves. Where it does not, it serves those given, or those of last time,
+    or else the one that comes with the package.
     """
     if only and not model:
         raise typer.BadParameter("--only needs --model")
@@ -36,15 +37,15 @@ def up(
     models = [serving_name(one) for one in model] if model else None
     if status.running and not only and (models or workers):
         models = add_models(status.models, models or [])
-    elif workers and models is None:
-        models = list(status.models)
+    elif models is None and (workers or not status.models):
+        models = list(status.models) or [DEFAULT_MODEL]
     info = local.start(models, workers=workers or local.count_workers(), timeout_seconds=timeout)
     if as_json:
         print_json({"url": info.url, "models": info.models, "ports": info.ports, "pids": info.pids})
         return
     verb = "is running already" if info.already_running else "is up"
     print(f"the local stack {verb}: {info.url} (data in {default_home()})")
-    print(f"models: {', '.join(info.models) or 'none yet; `janus up --model CHECKPOINT` serves one'}")
+    print(f"models: {', '.join(info.models)}")
     print(f'for other programs: export JANUS_URL={info.url} JANUS_API_KEY="$(cat {default_home()}/api_key)"')
 
 

@@ -13,7 +13,10 @@ from orchestrator.cli.output import OK, SOME_FAILED, note, print_json, told_erro
 from orchestrator.client import Job, check_options, check_out
 from orchestrator.domain.jobs import JobKind, JobState
 
-Model = Annotated[str | None, typer.Option(help="A registry name, or a checkpoint folder for the local stack.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="A registry name, or a checkpoint folder for the local stack; janus-tiny where none is served."),
+]
 Temperature = Annotated[float | None, typer.Option(help="0 is greedy; above, answers are sampled.")]
 TopP = Annotated[float | None, typer.Option(help="Sample from the likeliest tokens that make up this share.")]
 TopK = Annotated[int | None, typer.Option(help="Sample from this many tokens; 0 is off.")]

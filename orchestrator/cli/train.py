@@ -30,7 +30,7 @@ def train(
         typer.Option(help="Of matrix products; auto is bfloat16 where the processor or GPU has it."),
     ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all when left out.")] = None,
-    init: Annotated[str | None, typer.Option(help="sft: a pulled model's name or a checkpoint folder.")] = None,
+    init: Annotated[str | None, typer.Option(help="sft: a registry name or a checkpoint folder.")] = None,
     data: Annotated[Path | None, typer.Option(metavar="FILE", help="sft: JSON lines with captions.")] = None,
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="sft: where the pictures lie; beside the data when left out.")

@@ -20,7 +20,7 @@ from orchestrator.local.stack import ProcessStatus, StackInfo, StackStatus
 from orchestrator.schemas import FailureView, JobView, ModelView
 from tests.unit.test_client import NOW, VIEW
 
-PUBLISHED = [{"name": "janus-pro-1b", "family": "janus-pro", "commit": None}]
+PUBLISHED = [{"name": "janus-pro-1b", "family": "janus-pro", "revision": None}]
 MODEL = {"name": "tiny", "family": "janus", "revision": "r1", "served": True, "registered_at": NOW}
 
 
@@ -85,6 +85,27 @@ def test_up_adds_models_to_a_stack_that_runs(
     assert stack.asked == [asked]
 
 
+def test_up_serves_the_shipped_model_where_nothing_was_ever_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = FakeStack([], running=False)
+    local_of(stack, monkeypatch)
+    assert run("up").exit_code == 0
+    assert run("up", "--workers", "2").exit_code == 0
+    assert stack.asked == [(["janus-tiny"], 1), (["janus-tiny"], 2)]
+
+
+@pytest.mark.parametrize(
+    ("served", "running", "asked", "used"),
+    [([], False, ["janus-tiny"], "janus-tiny"), (["a"], True, ["a"], "a"), (["a", "b"], False, ["a", "b"], None)],
+)
+def test_work_for_no_model_in_particular_goes_to_the_one_there_is(
+    served: list[str], running: bool, asked: list[str], used: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = FakeStack(served, running=running)
+    local_of(stack, monkeypatch)
+    assert connection.connect_for_work(None).model == used
+    assert stack.asked == [(asked, 1)]
+
+
 def test_only_without_a_model_is_wrong_usage() -> None:
     assert run("up", "--only").exit_code == 2
 
@@ -107,7 +128,7 @@ def test_stack_that_does_not_come_up_quotes_the_worker_in_trouble_and_the_way_ba
 
 
 def test_published_models_are_listed_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_published", lambda: PUBLISHED)
+    monkeypatch.setattr(models, "_known", lambda: PUBLISHED)
     done = run("models", "list")
     assert done.exit_code == 0
     assert done.stdout.splitlines()[1:] == ["janus-pro-1b\tjanus-pro\tnot pulled\tno"]
@@ -119,7 +140,7 @@ def test_published_models_are_listed_without_a_server(monkeypatch: pytest.Monkey
 def test_published_models_stand_below_the_served_ones_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     served = SimpleNamespace(models=lambda: [ModelView.model_validate(MODEL)])
     monkeypatch.setattr(models, "find_server", lambda: served)
-    monkeypatch.setattr(models, "_published", lambda: [*PUBLISHED, PUBLISHED[0] | {"name": "tiny"}])
+    monkeypatch.setattr(models, "_known", lambda: [*PUBLISHED, PUBLISHED[0] | {"name": "tiny"}])
     assert [line.split("\t")[0] for line in run("models", "list").stdout.splitlines()[1:]] == ["tiny", "janus-pro-1b"]
 
 
@@ -134,7 +155,7 @@ def test_without_the_packages_of_a_worker_the_way_to_see_published_models_is_tol
 
 
 def test_registry_lists_what_is_published() -> None:
-    assert "janus-pro-7b" in {model["name"] for model in models._published() or ()}
+    assert "janus-pro-7b" in {model["name"] for model in models._known() or ()}
 
 
 def test_lock_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ _PARAMETERS_A_SECOND = 1.5e6
 
 @dataclass(frozen=True)
 class Options:
-    """init: a pulled model's name or a checkpoint folder. images: where pictures lie; None is beside `data`.
+    """init: a registry name or a checkpoint folder. images: where pictures lie; None is beside `data`.
 
     prompt: what is asked about every picture. batch_size: in pairs.
     learning_rate: None is the published one of the third stage; of other models 4e-5, and in proportion more for those

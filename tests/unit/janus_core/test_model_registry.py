@@ -35,7 +35,7 @@ def test_pull_locks_every_file(home: Path) -> None:
     assert lock["files"]["pytorch_model.bin"]["size"] == 7
     assert locks.verify(folder) == 2
     assert registry.revision_of(folder) == COMMIT
-    published = registry.find_published("anything", folder)
+    published = registry.find_known("anything", folder)
     assert published is not None
     assert (published.name, published.roles) == ("janus-pro-1b", "bracketed")
 
@@ -55,7 +55,7 @@ def test_pull_of_janusflow_fetches_its_vae_too(home: Path) -> None:
     assert lock is not None
     assert (lock["commit"], lock["vae_repo"], lock["vae_commit"]) == ("d" * 40, "stabilityai/sdxl-vae", "s" * 40)
     assert "vae/diffusion_pytorch_model.safetensors" in lock["files"]
-    published = registry.find_published("anything", folder)
+    published = registry.find_known("anything", folder)
     assert published is not None
     assert (published.family, published.roles) == ("janusflow", "plain")
     (folder / "vae" / "config.json").unlink()
@@ -64,6 +64,19 @@ def test_pull_of_janusflow_fetches_its_vae_too(home: Path) -> None:
     (folder / locks.LOCK_NAME).unlink()
     with pytest.raises(UnknownModel, match=r"lacks vae/config\.json"):
         registry.resolve("janusflow-1.3b")
+
+
+def test_a_shipped_model_is_found_by_its_name_and_never_pulled(tmp_path: Path) -> None:
+    folder = registry.resolve("janus-tiny")
+    assert folder == registry.SHIPPED / "janus-tiny"
+    assert locks.verify(folder) == len([path for path in folder.rglob("*") if path.is_file()]) - 1
+    with pytest.raises(PullFailed, match="nothing to pull"):
+        registry.pull("janus-tiny", fake_download)
+    known = registry.find_known("janus-tiny", folder)
+    assert known is not None
+    assert (known.repo, registry.describe(known)["revision"]) == (None, registry.revision_of(folder))
+    (tmp_path / locks.LOCK_NAME).write_text('{"files": {}}')
+    assert registry.find_known("own", tmp_path) is None
 
 
 def test_the_vae_belongs_to_what_a_folder_without_a_lock_is(tmp_path: Path) -> None:
@@ -155,7 +168,7 @@ def test_a_checkpoint_of_ones_own_is_locked_when_asked(tmp_path: Path, capsys: p
     assert list(json.loads((folder / locks.LOCK_NAME).read_text())) == ["files"]
     assert registry.main(["verify", str(folder)]) == 0
     assert registry.revision_of(folder) == revision, "the lock changes nothing of what the checkpoint is"
-    assert registry.find_published("own", folder) is None
+    assert registry.find_known("own", folder) is None
     (folder / "config.json").write_text("[]")
     capsys.readouterr()
     assert registry.main(["verify", str(folder), "--lock"]) == 1, "a lock that is there is never written over"
@@ -203,7 +216,7 @@ def test_command_line(home: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert registry.main(["verify", "janus-pro-1b"]) == 1
     assert "janus models pull janus-pro-1b" in capsys.readouterr().err
     assert registry.main(["pull", "janus-pro-1b", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["commit"] == COMMIT
+    assert json.loads(capsys.readouterr().out)["revision"] == COMMIT
     assert registry.main(["verify", str(home / "models" / "janus-pro-1b")]) == 0
     assert "files=2" in capsys.readouterr().out
     assert registry.main(["show", "janus-pro-1b"]) == 0

@@ -50,7 +50,7 @@ def test_a_ratio_may_differ_in_the_first_steps() -> None:
 
 
 def test_every_published_model_has_its_three_stages_and_full_batches() -> None:
-    assert PUBLISHED.keys() == MODELS.keys()
+    assert PUBLISHED.keys() == {model.name for model in MODELS.values() if model.repo is not None}
     for phases in PUBLISHED.values():
         assert [phase.stage for phase in phases] == [1, 2, 3]
         assert all(sum(phase.ratio_at(0).split(phase.batch_size)) == phase.batch_size for phase in phases)
