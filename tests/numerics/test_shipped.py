@@ -58,6 +58,6 @@ def test_transformers_says_and_draws_the_same() -> None:
     captions = [list(made.token_ids) for made in engine.caption(questions) if isinstance(made, Caption)]
     assert len(captions) == NUM_INPUTS
     assert captions == reference_captions(reference, engine, questions)
-    drawings = [GenerateRequest(prompt_for(scene, rng), temperature=0.0) for scene in scenes]
+    drawings = [GenerateRequest(prompt_for(scene, rng), temperature=0.0, guidance=2.0) for scene in scenes]
     images = [made for made in engine.generate(drawings) if isinstance(made, GeneratedImage)]
     assert [list(image.codes or ()) for image in images] == reference_codes(reference, engine, drawings)
