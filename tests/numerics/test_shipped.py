@@ -51,7 +51,7 @@ def test_it_captions_and_draws_its_world(engine: Engine) -> None:
 def test_transformers_says_and_draws_the_same() -> None:
     """Greedy, on fifty pictures and fifty prompts; those of a seed that training never uses."""
     engine = load_engine("janus-tiny", device="cpu", dtype="float32")
-    reference = load_reference(registry.resolve("janus-tiny"))
+    reference = load_reference(registry.resolve("janus-tiny"), dtype=torch.float32)
     rng = random.Random("shipped")
     scenes = [sample_scene(rng) for _ in range(NUM_INPUTS)]
     questions = [CaptionRequest(render(scene, rng, engine.info.image_size), QUESTION, NEW_TOKENS) for scene in scenes]
