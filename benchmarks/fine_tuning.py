@@ -57,10 +57,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="janus-fine-tuning-") as name:
         data = write_pairs(Path(name) / "pairs", options.pairs)
-        command = ["janus", "train", "--recipe", "sft", "--init", options.model, "--data", str(data)]
+        janus = str(Path(sys.executable).with_name("janus"))
+        given = ["--init", options.model, "--data", str(data), "--out", f"{name}/run"]
         began = time.monotonic()
-        words = [str(Path(sys.executable).with_name("janus")), *command[1:], "--out", f"{name}/run"]
-        subprocess.run(words, check=True)
+        subprocess.run([janus, "train", "--recipe", "sft", *given], check=True)
         minutes = (time.monotonic() - began) / 60
         before = judge(load_engine(options.model, device="cpu", dtype="float32"), options.scenes)
         after = judge(load_engine(f"{name}/run/checkpoint", device="cpu", dtype="float32"), options.scenes)

@@ -30,7 +30,7 @@ class JanusCoreError(Exception):
 
 
 class UnknownModel(JanusCoreError):
-    """Neither a checkpoint folder nor the name of a model that was pulled."""
+    """Neither a checkpoint folder nor the name of a model that is shipped or was pulled."""
 
 
 class PullFailed(JanusCoreError):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest, load_engine, locks, registry
+from janus_core.checkpoints.config_json import read_guidance
 from janus_core.evaluation.captions import prompt_for
 from janus_core.evaluation.evaluate import QUESTION, Plan, evaluate
 from janus_core.evaluation.render import render
@@ -58,6 +59,7 @@ def test_transformers_says_and_draws_the_same() -> None:
     captions = [list(made.token_ids) for made in engine.caption(questions) if isinstance(made, Caption)]
     assert len(captions) == NUM_INPUTS
     assert captions == reference_captions(reference, engine, questions)
-    drawings = [GenerateRequest(prompt_for(scene, rng), temperature=0.0, guidance=2.0) for scene in scenes]
+    guidance = read_guidance(registry.resolve("janus-tiny"))  # transformers takes none from generation_config.json
+    drawings = [GenerateRequest(prompt_for(scene, rng), temperature=0.0, guidance=guidance) for scene in scenes]
     images = [made for made in engine.generate(drawings) if isinstance(made, GeneratedImage)]
     assert [list(image.codes or ()) for image in images] == reference_codes(reference, engine, drawings)
