@@ -38,7 +38,7 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.system import cpu_name  # noqa: E402
+from benchmarks.system import cpu_name, cpu_slug  # noqa: E402
 from janus_core import Caption, CaptionRequest, Engine, load_engine  # noqa: E402
 from janus_core.checkpoints.save import save_checkpoint  # noqa: E402
 from janus_core.evaluation.evaluate import MAX_NEW_TOKENS, QUESTION, Plan, evaluate, stream  # noqa: E402
@@ -85,7 +85,7 @@ def main() -> None:
     with ProcessPoolExecutor(os.cpu_count(), mp_context=fresh, max_tasks_per_child=1) as pool:
         results = list(pool.map(_run, runs))
     report = write_report(results, options.steps)
-    name = f"encoders_{'-'.join(cpu_name().lower().split())}_{datetime.now(UTC):%Y%m}.md"
+    name = f"encoders_{cpu_slug()}_{datetime.now(UTC):%Y%m}.md"
     (ROOT / "benchmarks" / name).write_text(report, encoding="utf-8")
     print(report)
 

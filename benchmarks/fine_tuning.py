@@ -1,6 +1,6 @@
 """What fine-tuning on a few hundred captions of another style does to a shipped model.
 
-    python benchmarks/fine_tuning.py [--model janus-tiny] [--pairs 500] [--scenes 500]
+    python benchmarks/fine_tuning.py [--model janus-tiny] [--pairs 500] [--epochs 24] [--scenes 500]
 
 The new style puts a count first and writes numbers as digits: "3 in all: 2 small blue stars and 1 large red cross on
 a white background". Pairs are written as files, `janus train --recipe sft` is run on them as a person would, and the
@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.system import cpu_name  # noqa: E402
+from benchmarks.system import cpu_name, cpu_slug  # noqa: E402
 from janus_core import Caption, CaptionRequest, Engine, load_engine  # noqa: E402
 from janus_core.evaluation.captions import COUNTS, describe  # noqa: E402
 from janus_core.evaluation.evaluate import MAX_NEW_TOKENS, QUESTION  # noqa: E402
@@ -53,12 +53,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="janus-tiny", help="a shipped model, or a checkpoint folder")
     parser.add_argument("--pairs", type=int, default=500)
+    parser.add_argument("--epochs", type=int, default=24, help="a new style takes a small model more than the usual 3")
     parser.add_argument("--scenes", type=int, default=500)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="janus-fine-tuning-") as name:
         data = write_pairs(Path(name) / "pairs", options.pairs)
         janus = str(Path(sys.executable).with_name("janus"))
-        given = ["--init", options.model, "--data", str(data), "--out", f"{name}/run"]
+        given = ["--init", options.model, "--data", str(data), "--out", f"{name}/run", "--epochs", str(options.epochs)]
         began = time.monotonic()
         subprocess.run([janus, "train", "--recipe", "sft", *given], check=True)
         minutes = (time.monotonic() - began) / 60
@@ -66,7 +67,7 @@ def main() -> None:
         after = judge(load_engine(f"{name}/run/checkpoint", device="cpu", dtype="float32"), options.scenes)
     report = write_report(options, before, after, minutes)
     model = Path(options.model).name
-    name = f"fine_tuning_{model}_{'-'.join(cpu_name().lower().split())}_{datetime.now(UTC):%Y%m}.md"
+    name = f"fine_tuning_{model}_{cpu_slug()}_{datetime.now(UTC):%Y%m}.md"
     (ROOT / "benchmarks" / name).write_text(report, encoding="utf-8")
     print(report)
 
@@ -115,13 +116,13 @@ def judge(engine: Engine, count: int) -> Result:
 
 def _is_styled(text: str) -> bool:
     """Whether the count comes first, every thing has its digit, and they add up."""
-    found = STYLED.fullmatch(text)
+    found = STYLED.fullmatch(text.strip())
     numbers = re.findall(r"\b(\d|a|an|two|three|four)\b(?! \w+ background)", found[2]) if found else []
     return found is not None and all(map(str.isdigit, numbers)) and sum(map(int, numbers)) == int(found[1])
 
 
 def _without_style(text: str) -> str:
-    found = STYLED.fullmatch(text)
+    found = STYLED.fullmatch(text.strip())
     return found[2] if found else text
 
 
@@ -135,9 +136,9 @@ def write_report(options: argparse.Namespace, before: Result, after: Result, min
             f"# Fine-tuning {Path(options.model).name} on {options.pairs} captions of another style",
             "",
             f"Measured on {datetime.now(UTC):%Y-%m-%d} by `python benchmarks/fine_tuning.py --model {options.model} "
-            f"--pairs {options.pairs} --scenes {options.scenes}`: {cpu_name()}, {os.cpu_count()} cores; training took "
-            f"{minutes:.1f} minutes. {options.scenes} fresh scenes; the caption of the first picture would be "
-            f'"{restyled(sample_scene(random.Random("fine-tuning: evaluate")))}".',
+            f"--pairs {options.pairs} --epochs {options.epochs} --scenes {options.scenes}`: {cpu_name()}, "
+            f"{os.cpu_count()} cores; training took {minutes:.1f} minutes. {options.scenes} fresh scenes; the caption "
+            f'of the first picture would be "{restyled(sample_scene(random.Random("fine-tuning: evaluate")))}".',
             "",
             "| | in the new style | every attribute right | mean F1 of attributes |",
             "|---|---|---|---|",

@@ -45,7 +45,7 @@ def main() -> None:
             rows.append((kind, num_items, *measure(submit)))
             print(rows[-1], flush=True)
     report = render(rows)
-    name = f"system_{re.sub(r'[^a-z0-9]+', '-', cpu_name().lower()).strip('-')}_{datetime.now(UTC):%Y%m}.md"
+    name = f"system_{cpu_slug()}_{datetime.now(UTC):%Y%m}.md"
     (ROOT / "benchmarks" / name).write_text(report, encoding="utf-8")
     print(report)
 
@@ -111,6 +111,11 @@ def render(rows: list[tuple[str, int, list[float], list[float]]]) -> str:
 
 def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def cpu_slug() -> str:
+    """As files are named after it."""
+    return re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-")
 
 
 def cpu_name() -> str:

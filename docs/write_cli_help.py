@@ -38,8 +38,8 @@ every five seconds.
 
 
 FAMILY_DEFAULTS = (
-    "`guidance` is the checkpoint's own, of its `generation_config.json`, or else 5 with Janus and Janus-Pro, and 2\n"
-    "with JanusFlow; `steps`, JanusFlow's alone, are 30."
+    "`guidance` and the `temperature` of drawing are the checkpoint's own, of its `generation_config.json`, or else 5\n"
+    "and 1 with Janus and Janus-Pro; JanusFlow's guidance is 2, its `steps` are 30."
 )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +53,32 @@ def read_config(folder: Path) -> tuple[ModelConfig, Layout, dict[str, Any]]:
     raise ConfigInvalid(f"{path} has model_type {raw.get('model_type')!r}; expected 'multi_modality' or 'janus'")
 
 
-def read_guidance(folder: Path) -> float | None:
-    """`guidance_scale` of the folder's generation_config.json: how its model is guided where nobody says; None unsaid.
+@dataclass(frozen=True)
+class Drawing:
+    """How a model draws where nobody says; None is what is usual with its family."""
 
-    Raises ConfigInvalid: the file is no JSON object, or the scale is no number of at least 0.
+    guidance: float | None = None
+    temperature: float | None = None
+
+
+def read_drawing(folder: Path) -> Drawing:
+    """`guidance_scale` and `temperature` of the folder's generation_config.json, where it has one.
+
+    Raises ConfigInvalid: the file is no JSON object, or one of them is no number of at least 0.
     """
     path = folder / "generation_config.json"
     if not path.is_file():
-        return None
+        return Drawing()
     try:
-        scale = json.loads(path.read_text(encoding="utf-8")).get("guidance_scale")
-        guidance = None if scale is None else float(scale)
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        said = {name: raw.get(name) for name in ("guidance_scale", "temperature")}
+        numbers = {name: None if value is None else float(value) for name, value in said.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigInvalid(f"{path} is garbled: {error}") from error
-    if guidance is not None and not (math.isfinite(guidance) and guidance >= 0):
-        raise ConfigInvalid(f"{path} has guidance_scale {guidance}; expected a number of at least 0")
-    return guidance
+    for name, number in numbers.items():
+        if number is not None and not (math.isfinite(number) and number >= 0):
+            raise ConfigInvalid(f"{path} has {name} {number}; expected a number of at least 0")
+    return Drawing(numbers["guidance_scale"], numbers["temperature"])
 
 
 def _from_official(raw: dict[str, Any]) -> JanusConfig:

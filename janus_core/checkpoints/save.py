@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from janus_core.checkpoints.config_json import read_guidance, to_hf, to_official
+from janus_core.checkpoints.config_json import Drawing, read_drawing, to_hf, to_official
 from janus_core.checkpoints.keymaps import Piece, pieces, unused_official
 from janus_core.checkpoints.load import Model
 from janus_core.checkpoints.weights import Source, WeightFormat, write_weights
@@ -55,7 +55,7 @@ def save_checkpoint(
     """Write a whole checkpoint.
 
     Args:
-        processing_from: the checkpoint folder whose tokenizer, image settings and guidance go with the weights.
+        processing_from: the checkpoint folder whose tokenizer, image settings and ways of drawing go with the weights.
         vae: of a JanusFlow; None copies that of `processing_from`.
         layout: None is `default_layout`.
         max_shard_bytes: a larger checkpoint is written as several files with an index.
@@ -71,8 +71,8 @@ def save_checkpoint(
         shutil.copytree(processing_from / VAE_FOLDER, folder / VAE_FOLDER, dirs_exist_ok=True)
     parameters = dict(model.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    images, guidance = read_image_settings(processing_from), read_guidance(processing_from)
-    write_description(folder, model.config, images, layout, model.dtype, guidance)
+    images, drawing = read_image_settings(processing_from), read_drawing(processing_from)
+    write_description(folder, model.config, images, layout, model.dtype, drawing)
     write_parameters(
         folder, model.config, shapes, parameters.__getitem__, layout, model.dtype, weights, max_shard_bytes
     )
@@ -89,11 +89,11 @@ def write_description(
     images: ImageSettings,
     layout: Layout,
     dtype: torch.dtype,
-    guidance: float | None = None,
+    drawing: Drawing = Drawing(),  # noqa: B008
 ) -> None:
     """Write config.json and the processor's files; `folder` already holds the tokenizer.
 
-    guidance: the model's own, where it is not what is usual with its family.
+    drawing: the model's own way, where it is not what is usual with its family.
     """
     dtype_name = str(dtype).removeprefix("torch.")
     pixels: dict[str, Any] = {
@@ -109,8 +109,8 @@ def write_description(
         processor = {"add_special_token": False, "ignore_id": -100, "image_tag": "<image_placeholder>"}
         processor |= {"mask_prompt": True, "num_image_tokens": config.siglip.num_patches, "sft_format": "deepseek"}
         _write_json(folder / "processor_config.json", {**processor, "processor_class": "VLChatProcessor"})
-        if guidance is not None:
-            _write_json(folder / "generation_config.json", {"guidance_scale": guidance})
+        if own := _drawing_json(drawing):
+            _write_json(folder / "generation_config.json", own)
         return
     tokenizer = Tokenizer.from_folder(folder)
     _write_json(folder / "config.json", to_hf(config, dtype_name, tokenizer.image_id))
@@ -128,10 +128,16 @@ def write_description(
             "bos_token_id": tokenizer.bos_id,
             "eos_token_id": tokenizer.eos_id,
             "pad_token_id": tokenizer.pad_id,
-            "guidance_scale": _HF_GUIDANCE if guidance is None else guidance,
+            "guidance_scale": _HF_GUIDANCE,
+            **_drawing_json(drawing),
             "generation_kwargs": {"boi_token_id": tokenizer.image_start_id},
         },
     )
+
+
+def _drawing_json(drawing: Drawing) -> dict[str, float]:
+    named = {"guidance_scale": drawing.guidance, "temperature": drawing.temperature}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def write_parameters(

@@ -19,7 +19,7 @@ from janus_core.engine.prompts import fill_prompts
 from janus_core.engine.sampling import Picker, Sampling, draw_stream, sampling_device
 from janus_core.models.janus import Janus
 
-TOKEN_GUIDANCE = 5.0
+TOKEN_GUIDANCE, TOKEN_TEMPERATURE = 5.0, 1.0
 """As in the published generation_inference.py."""
 
 Pick = Callable[[Tensor, int], Tensor]

@@ -14,10 +14,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from janus_core.checkpoints.config_json import read_guidance
+from janus_core.checkpoints.config_json import Drawing, read_drawing
 from janus_core.checkpoints.load import Model
 from janus_core.engine.generate_flow import FLOW_GUIDANCE, FLOW_STEPS, FlowDrawer, FlowRow, draw_noise
-from janus_core.engine.generate_tokens import TOKEN_GUIDANCE, ImageDrawer, ImageRow
+from janus_core.engine.generate_tokens import TOKEN_GUIDANCE, TOKEN_TEMPERATURE, ImageDrawer, ImageRow
 from janus_core.engine.requests import GeneratedImage, GenerateRequest, Rejected
 from janus_core.engine.sampling import Sampling
 from janus_core.engine.solvers import plan
@@ -61,9 +61,11 @@ class Painter(ABC, Generic[Row]):
 class TokenPainter(Painter[ImageRow]):
     """Janus and Janus-Pro."""
 
-    def __init__(self, model: Janus, pad_id: int, guidance: float) -> None:
-        """guidance: of requests that leave it out."""
-        self._model, self._pad_id, self._guidance = model, pad_id, guidance
+    def __init__(self, model: Janus, pad_id: int, own: Drawing) -> None:
+        """own: the checkpoint's way, for requests that leave it out."""
+        self._model, self._pad_id = model, pad_id
+        self._guidance = TOKEN_GUIDANCE if own.guidance is None else own.guidance
+        self._temperature = TOKEN_TEMPERATURE if own.temperature is None else own.temperature
         self.num_positions = model.config.num_codes_per_image
         self.max_batch, self.max_decoded = sys.maxsize, DECODE_IMAGES
 
@@ -73,7 +75,8 @@ class TokenPainter(Painter[ImageRow]):
                 "noise_unsupported", "`noise` is for JanusFlow. Leave it out; `seed` fixes this model's image."
             )
         guidance = self._guidance if request.guidance is None else float(request.guidance)
-        sampling = Sampling(float(request.temperature), float(request.top_p), request.top_k, request.seed)
+        temperature = self._temperature if request.temperature is None else float(request.temperature)
+        sampling = Sampling(temperature, float(request.top_p), request.top_k, request.seed)
         return ImageRow(index, ids, guidance, sampling)
 
     def draw(self, rows: Sequence[ImageRow], is_cancelled: IsCancelled) -> None:
@@ -93,9 +96,10 @@ class FlowPainter(Painter[FlowRow]):
     depend on its request only.
     """
 
-    def __init__(self, model: JanusFlow, vae: Vae, pad_id: int, guidance: float) -> None:
-        """guidance: of requests that leave it out."""
-        self._model, self.vae, self._pad_id, self._guidance = model, vae, pad_id, guidance
+    def __init__(self, model: JanusFlow, vae: Vae, pad_id: int, own: Drawing) -> None:
+        """own: the checkpoint's way, for requests that leave it out."""
+        self._model, self.vae, self._pad_id = model, vae, pad_id
+        self._guidance = FLOW_GUIDANCE if own.guidance is None else own.guidance
         self.num_positions = 1 + model.config.num_latent_tokens
         alone = model.device.type == "cpu"
         self.max_batch, self.max_decoded = (1, 1) if alone else (sys.maxsize, DECODE_IMAGES)
@@ -120,11 +124,11 @@ class FlowPainter(Painter[FlowRow]):
 
 def choose_painter(folder: Path, model: Model, tokenizer: Tokenizer) -> TokenPainter | FlowPainter:
     """The painter of a model that was loaded from `folder`, where JanusFlow's VAE lies beside it."""
-    own = read_guidance(folder)
+    own = read_drawing(folder)
     if isinstance(model, Janus):
-        return TokenPainter(model, tokenizer.pad_id, TOKEN_GUIDANCE if own is None else own)
+        return TokenPainter(model, tokenizer.pad_id, own)
     vae = load_vae(folder / VAE_FOLDER, model.device, model.dtype)
-    return FlowPainter(model, vae, tokenizer.pad_id, FLOW_GUIDANCE if own is None else own)
+    return FlowPainter(model, vae, tokenizer.pad_id, own)
 
 
 def _as_floats(noise: object) -> Tensor | None:

@@ -43,7 +43,8 @@ class GenerateRequest:
 
     guidance: how far to move from the unconditional answer towards the prompt's; 1 skips the unconditional half. None
         is the checkpoint's own, or else its family's: 5 for Janus and Janus-Pro, 2 for JanusFlow.
-    temperature, top_p, top_k: of Janus and Janus-Pro; JanusFlow ignores them.
+    temperature, top_p, top_k: of Janus and Janus-Pro; JanusFlow ignores them. A temperature of None is the
+        checkpoint's own, or else 1.
     steps, solver: of JanusFlow, the others ignore them. Steps from noise to picture, 30 unless given; "heun" asks the
         model twice a step, for fewer steps.
     noise: of JanusFlow, the others reject it. Floats [latent channels, height, width] to begin with, in place of those
@@ -53,7 +54,7 @@ class GenerateRequest:
     prompt: str
     seed: int = 0
     guidance: float | None = None
-    temperature: float = 1.0
+    temperature: float | None = None
     top_p: float = 1.0
     top_k: int = 0
     steps: int | None = None
@@ -96,8 +97,11 @@ def find_fault(request: CaptionRequest | GenerateRequest) -> Rejected | None:
         return Rejected(
             "prompt_not_unicode", "The prompt holds half a surrogate pair. Decode it properly and try again."
         )
-    if not (_is_number(request.temperature) and 0 <= request.temperature <= 100):
-        return _bad("temperature", request.temperature, "a number from 0 (greedy) to 100")
+    temperature = request.temperature
+    if temperature is None and isinstance(request, GenerateRequest):
+        temperature = 0.0  # the checkpoint's own, whatever it is
+    if temperature is None or not (_is_number(temperature) and 0 <= temperature <= 100):
+        return _bad("temperature", temperature, "a number from 0 (greedy) to 100")
     if not (_is_number(request.top_p) and 0 < request.top_p <= 1):
         return _bad("top_p", request.top_p, "above 0 and at most 1 (off)")
     if not (_is_whole(request.top_k) and 0 <= request.top_k < 2**31):

@@ -25,13 +25,19 @@ class FlowObjective(ReaderObjective):
 
     model: JanusFlow
 
-    def __init__(self, model: JanusFlow, vae: Vae, *, image_id: int, pad_id: int, aligned_layer: int) -> None:
-        """aligned_layer: from 1; the block whose output is aligned. The projector is not part of the checkpoint."""
+    def __init__(
+        self, model: JanusFlow, vae: Vae, *, image_id: int, pad_id: int, aligned_layer: int, time_location: float = 0.0
+    ) -> None:
+        """What is the run's and no part of the checkpoint; nor is the projector.
+
+        aligned_layer: from 1; the block whose output is aligned.
+        time_location: of the logit-normal times, 0 with Stable Diffusion 3; lower for more noise.
+        """
         super().__init__(model, image_id=image_id)
         if model.config.grid_side**2 != model.config.siglip.num_patches:
             raise ValueError("latents can be aligned with the tower only where its patches have the same grid")
         self.vae = vae
-        self._pad_id, self._aligned_layer = pad_id, aligned_layer
+        self._pad_id, self._aligned_layer, self._time_location = pad_id, aligned_layer, time_location
         hidden, width = model.config.llama.hidden_size, model.config.siglip.width
         self.projector = nn.Sequential(  # three layers; their width and activation are not published
             nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, width)
@@ -52,13 +58,13 @@ class FlowObjective(ReaderObjective):
     def draw(self, batch: GenerationBatch) -> tuple[Tensor, Tensor]:
         """mean |v - (x - z0)|^2 at z = t x + (1 - t) z0, and minus the mean cosine of tower and projected states.
 
-        t is logit-normal with location 0 and scale 1, Stable Diffusion 3's choice; the paper gives neither.
+        t is logit-normal with scale 1, as with Stable Diffusion 3; the paper gives neither location nor scale.
         """
         with torch.no_grad():
             x_BCHY = self.vae.encode(batch.pixels).float()
             features_BNW = self.model.vision(batch.pixels).float()
         noise_BCHY = torch.randn_like(x_BCHY)
-        time_B = torch.randn(len(x_BCHY), device=x_BCHY.device).sigmoid()
+        time_B = (self._time_location + torch.randn(len(x_BCHY), device=x_BCHY.device)).sigmoid()
         share_B = time_B[:, None, None, None]
         velocity_BCHY, states_BND = self._velocity(batch, share_B * x_BCHY + (1 - share_B) * noise_BCHY, 1000 * time_B)
         flow = (velocity_BCHY.float() - (x_BCHY - noise_BCHY)).square().mean()

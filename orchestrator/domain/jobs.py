@@ -73,7 +73,7 @@ class GenerateOptions:
 
     images: int = 1  # pictures for each prompt
     guidance: float | None = None  # None is what is usual with the model
-    temperature: float = 1.0
+    temperature: float | None = None  # as is guidance
     top_p: float = 1.0
     top_k: int = 0
     steps: int | None = None  # JanusFlow only, as is the solver
@@ -132,9 +132,9 @@ class Counts:
         return self.results + self.failures + self.cancelled == self.total
 
 
-def _check_sampling(temperature: float, top_p: float, top_k: int, seed: int) -> None:
+def _check_sampling(temperature: float | None, top_p: float, top_k: int, seed: int) -> None:
     _check(
-        math.isfinite(temperature) and 0 <= temperature <= 100,
+        temperature is None or (math.isfinite(temperature) and 0 <= temperature <= 100),
         f"options.temperature is {temperature}; it must be 0 (greedy) to 100",
     )
     _check(0 < top_p <= 1, f"options.top_p is {top_p}; it must be above 0 and at most 1")

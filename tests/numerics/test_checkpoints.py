@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from janus_core import GeneratedImage, GenerateRequest, load_engine
-from janus_core.checkpoints.config_json import read_config, read_guidance
+from janus_core.checkpoints.config_json import Drawing, read_config, read_drawing
 from janus_core.checkpoints.keymaps import pieces, unused_official
 from janus_core.checkpoints.load import Model, build_empty, load_model
 from janus_core.checkpoints.random import tiny_config, write_random_checkpoint
@@ -243,22 +243,25 @@ def test_tokenizer_adds_the_image_mark_and_insists_on_the_others(official: Path)
 
 
 @pytest.mark.parametrize("layout", ["hf", "official"])
-def test_a_checkpoint_is_drawn_with_its_own_guidance_where_nobody_says(tmp_path: Path, layout: Layout) -> None:
+def test_a_checkpoint_draws_its_own_way_where_nobody_says(tmp_path: Path, layout: Layout) -> None:
     source = write_random_checkpoint(tmp_path / "source", layout=layout)
-    (source / "generation_config.json").write_text('{"guidance_scale": 1.5}')
+    (source / "generation_config.json").write_text('{"guidance_scale": 1.5, "temperature": 0.5}')
     saved = tmp_path / "saved"
     save_checkpoint(load_model(source, CPU, None), saved, processing_from=source, layout=layout)
-    assert read_guidance(saved) == 1.5
-    unsaid, same, usual = load_engine(saved, device="cpu").generate(
-        [GenerateRequest("a star", guidance=guidance) for guidance in (None, 1.5, 5.0)]
+    assert read_drawing(saved) == Drawing(guidance=1.5, temperature=0.5)
+    ways = ((None, None), (1.5, 0.5), (5.0, None), (None, 1.0))
+    unsaid, same, *others = load_engine(saved, device="cpu").generate(
+        [GenerateRequest("a star", guidance=guidance, temperature=temperature) for guidance, temperature in ways]
     )
     assert isinstance(unsaid, GeneratedImage)
     assert unsaid == same
-    assert unsaid != usual
+    assert unsaid not in others
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"guidance_scale": "much"}', '{"guidance_scale": -1}'])
-def test_a_garbled_guidance_is_refused_by_name(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"guidance_scale": "much"}', '{"guidance_scale": -1}', '{"temperature": "cool"}']
+)
+def test_a_garbled_way_of_drawing_is_refused_by_name(tmp_path: Path, text: str) -> None:
     folder = write_random_checkpoint(tmp_path)
     (folder / "generation_config.json").write_text(text)
     with pytest.raises(ConfigInvalid, match=r"generation_config\.json"):

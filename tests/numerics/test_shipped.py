@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest, load_engine, locks, registry
-from janus_core.checkpoints.config_json import read_guidance
+from janus_core.checkpoints.config_json import read_drawing
 from janus_core.evaluation.captions import prompt_for
 from janus_core.evaluation.evaluate import QUESTION, Plan, evaluate
 from janus_core.evaluation.render import render
@@ -59,7 +59,9 @@ def test_transformers_says_and_draws_the_same() -> None:
     captions = [list(made.token_ids) for made in engine.caption(questions) if isinstance(made, Caption)]
     assert len(captions) == NUM_INPUTS
     assert captions == reference_captions(reference, engine, questions)
-    guidance = read_guidance(registry.resolve("janus-tiny"))  # transformers takes none from generation_config.json
+    guidance = read_drawing(
+        registry.resolve("janus-tiny")
+    ).guidance  # transformers takes none from generation_config.json
     drawings = [GenerateRequest(prompt_for(scene, rng), temperature=0.0, guidance=guidance) for scene in scenes]
     images = [made for made in engine.generate(drawings) if isinstance(made, GeneratedImage)]
     assert [list(image.codes or ()) for image in images] == reference_codes(reference, engine, drawings)

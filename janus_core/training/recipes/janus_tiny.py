@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from janus_core.checkpoints.config_json import Drawing
 from janus_core.checkpoints.save import save_checkpoint
 from janus_core.configs import JanusConfig, VQConfig
 from janus_core.models.janus import Janus
@@ -32,8 +33,8 @@ STAGES = (
     Phase("stage2", 7500, 16, 1e-3, 100, "constant", 0.0, 2, Ratio(3, 1, 12)),
     Phase("stage3", 3200, 16, 7e-4, 0, "cosine", 0.0, 3, Ratio(6, 1, 9)),
 )
-GUIDANCE = 1.5
-"""With the family's 5 hardly a drawing is right; its card has the table."""
+DRAWING = Drawing(guidance=1.5, temperature=0.7)
+"""With the family's 5 and 1 hardly a drawing is right; its card has the table."""
 CONFIG = JanusConfig(
     llama=tiny.llama(num_layers=6),
     siglip=tiny.TOWER,
@@ -54,7 +55,7 @@ CONFIG = JanusConfig(
 def main(out: Path, settings: Settings) -> Path:
     """Train to the end, or go on where the last call ended. Returns the checkpoint folder."""
     processing = out / "processing"
-    tokenizer = tiny.write_processing(processing, CONFIG, settings.seed, bracketed=True, guidance=GUIDANCE)
+    tokenizer = tiny.write_processing(processing, CONFIG, settings.seed, bracketed=True, drawing=DRAWING)
     model = Janus(CONFIG)
     initialise(model, settings.seed)
     start_plain(model.vq)

@@ -35,6 +35,7 @@ STAGES = (
 )
 ALIGNED_LAYER = 2
 """Of 6; the published one is the 6th of 24."""
+TIME_LOCATION = -1.2
 CONFIG = JanusFlowConfig(
     llama=tiny.llama(num_layers=6),
     siglip=tiny.TOWER,
@@ -82,7 +83,12 @@ def main(out: Path, settings: Settings) -> Path:
     tiny.train_reader(model, course, rows, settings.seed)
     torch.manual_seed(seed_of(settings.seed, "projector"))
     objective = FlowObjective(
-        model, vae, image_id=tokenizer.image_id, pad_id=tokenizer.pad_id, aligned_layer=ALIGNED_LAYER
+        model,
+        vae,
+        image_id=tokenizer.image_id,
+        pad_id=tokenizer.pad_id,
+        aligned_layer=ALIGNED_LAYER,
+        time_location=TIME_LOCATION,
     )
     tiny.train_stages(objective, STAGES, course, rows, settings.seed)
     checkpoint = course.finish(lambda folder: _save(model, vae, folder, processing))

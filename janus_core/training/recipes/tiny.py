@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from janus_core.checkpoints.config_json import Drawing
 from janus_core.checkpoints.save import write_description
 from janus_core.configs import LlamaConfig, ModelConfig, SiglipConfig
 from janus_core.models.reader import Reader
@@ -49,11 +50,16 @@ def llama(num_layers: int) -> LlamaConfig:
 
 
 def write_processing(
-    folder: Path, config: ModelConfig, seed: int, *, bracketed: bool, guidance: float | None = None
+    folder: Path,
+    config: ModelConfig,
+    seed: int,
+    *,
+    bracketed: bool,
+    drawing: Drawing = Drawing(),  # noqa: B008
 ) -> Tokenizer:
-    """Write all of a checkpoint but its weights. guidance: the model's own, if not its family's."""
+    """Write all of a checkpoint but its weights. drawing: the model's own way, if not its family's."""
     write_vocabulary(folder, corpus(seed, 4000), VOCABULARY, bracketed=bracketed)
-    write_description(folder, config, IMAGES, "hf" if bracketed else "official", torch.bfloat16, guidance)
+    write_description(folder, config, IMAGES, "hf" if bracketed else "official", torch.bfloat16, drawing)
     return Tokenizer.from_folder(folder)
 
 
