@@ -31,7 +31,7 @@ VQ = Phase("vq", 4000, 8, 2e-3, 50, "cosine", muon_rate=2e-3)
 STAGES = (
     Phase("stage1", 150, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3)),
     Phase("stage2", 7500, 16, 1e-3, 100, "constant", 0.0, 2, Ratio(3, 1, 12)),
-    Phase("stage3", 3200, 16, 7e-4, 0, "cosine", 0.0, 3, Ratio(6, 1, 9)),
+    Phase("stage3", 4200, 16, 7e-4, 0, "cosine", 0.0, 3, Ratio(7, 1, 8)),
 )
 DRAWING = Drawing(guidance=1.5, temperature=0.7)
 """With the family's 5 and 1 hardly a drawing is right; its card has the table."""
