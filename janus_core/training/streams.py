@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from janus_core.evaluation.captions import describe, phrase, prompt_for
 from janus_core.evaluation.render import PLAIN, VARIED, Placed, Style, compose, place, render
-from janus_core.evaluation.scene import COLOURS, SHAPES, SIZES, Scene, sample_scene, vary_scene
+from janus_core.evaluation.scene import COLOURS, KINDS, SHAPES, SIZES, Scene, sample_scene, vary_scene
 from janus_core.processing.images import ImageSettings, scale
 from janus_core.training.batches import (
     GenerationBatch,
@@ -174,9 +174,12 @@ class Sentences(_World):
 class Mixture(_World):
     """The three kinds of data of a stage, in its ratio, in every batch."""
 
-    def __init__(self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker) -> None:
+    def __init__(
+        self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker, drawn: Mapping[str, float] = KINDS
+    ) -> None:
+        """drawn: kinds of scenes that are to be drawn, each with its share."""
         super().__init__(images, seed, phase)
-        self._rows = rows
+        self._rows, self._drawn = rows, drawn
 
     def batch(self, step: int, process: int, num_processes: int) -> MixedBatch:
         understanding, text, generation = self._phase.ratio_at(step).split(self._phase.batch_size)
@@ -203,7 +206,7 @@ class Mixture(_World):
     def _generation(self, rngs: list[random.Random]) -> GenerationBatch:
         prompts, dropped, pictures = [], [], []
         for rng in rngs:
-            scene = sample_scene(rng)
+            scene = sample_scene(rng, rng.choices(list(self._drawn), list(self._drawn.values()))[0])
             prompts.append(self._rows.image_prompt(prompt_for(scene, rng)))
             dropped.append(rng.random() < DROP_PROMPT)
             pictures.append(self.picture(scene, rng, PLAIN))

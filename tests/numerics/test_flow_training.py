@@ -68,14 +68,16 @@ def draw(objective: FlowObjective, batch: GenerationBatch) -> tuple[Tensor, Tens
         return objective.draw(batch)
 
 
-def test_flow_and_alignment_are_those_of_the_paper_written_out(objective: FlowObjective) -> None:
+@pytest.mark.parametrize("location", [0.0, -1.0])
+def test_flow_and_alignment_are_those_of_the_paper_written_out(objective: FlowObjective, location: float) -> None:
+    objective.time_location = location
     model, batch = objective.model, drawing()
     flow, alignment = draw(objective, batch)
     with torch.no_grad():
         latents = objective.vae.moments(batch.pixels)[0] * objective.vae.scaling_factor
     torch.manual_seed(5)
     noise = torch.randn_like(latents)
-    times = torch.sigmoid(torch.randn(3))
+    times = torch.sigmoid(location + torch.randn(3))
     squares: list[float] = []
     cosines: list[float] = []
     for n, prompt in enumerate(PROMPTS):

@@ -30,12 +30,15 @@ from janus_core.training.vae import VaeObjective, measure_scale
 VAE = Phase("vae", 1500, 8, 2e-3, 50, "cosine", muon_rate=2e-3)
 STAGES = (
     Phase("stage1", 150, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3), ema_decay=EMA_DECAY),
-    Phase("stage2", 7000, 16, 1e-3, 100, "constant", 0.0, 2, Ratio(3, 1, 12), ema_decay=EMA_DECAY),
-    Phase("stage3", 3000, 16, 7e-4, 0, "cosine", 0.0, 3, Ratio(5, 1, 10), ema_decay=EMA_DECAY),
+    Phase("stage2", 7500, 16, 1e-3, 100, "constant", 0.0, 2, Ratio(3, 1, 12), ema_decay=EMA_DECAY),
+    Phase("stage3", 4000, 16, 7e-4, 0, "cosine", 0.0, 3, Ratio(7, 1, 8), ema_decay=EMA_DECAY),
 )
 ALIGNED_LAYER = 2
 """Of 6; the published one is the 6th of 24."""
-TIME_LOCATION = -1.2
+TIME_LOCATION = -1.0
+"""Prompts change the velocity up to about t = 0.4, and most below 0.2: with a location of 0, a twelfth of all times."""
+DRAWN = {"single": 0.15, "several": 0.2, "relation": 0.55, "mixed": 0.1}
+"""Two objects are what is hard to draw."""
 CONFIG = JanusFlowConfig(
     llama=tiny.llama(num_layers=6),
     siglip=tiny.TOWER,
@@ -90,7 +93,7 @@ def main(out: Path, settings: Settings) -> Path:
         aligned_layer=ALIGNED_LAYER,
         time_location=TIME_LOCATION,
     )
-    tiny.train_stages(objective, STAGES, course, rows, settings.seed)
+    tiny.train_stages(objective, STAGES, course, rows, settings.seed, DRAWN)
     checkpoint = course.finish(lambda folder: _save(model, vae, folder, processing))
     draw_samples(checkpoint, out / "samples.png", settings.seed)
     return checkpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from janus_core.checkpoints.config_json import Drawing
 from janus_core.checkpoints.save import write_description
 from janus_core.configs import LlamaConfig, ModelConfig, SiglipConfig
+from janus_core.evaluation.scene import KINDS
 from janus_core.models.reader import Reader
 from janus_core.processing.chat import Roles
 from janus_core.processing.images import ImageSettings
@@ -75,12 +77,18 @@ def train_reader(model: Reader, course: Course, rows: RowMaker, seed: int) -> No
 
 
 def train_stages(
-    objective: ReaderObjective, stages: tuple[Phase, ...], course: Course, rows: RowMaker, seed: int
+    objective: ReaderObjective,
+    stages: tuple[Phase, ...],
+    course: Course,
+    rows: RowMaker,
+    seed: int,
+    drawn: Mapping[str, float] = KINDS,
 ) -> None:
+    """drawn: kinds of scenes that are to be drawn, each with its share."""
     for phase in stages:
         assert phase.stage is not None
         train_only(objective.model, phase.stage)
-        course.run(phase, objective, Mixture(IMAGES, seed, phase, rows), with_samples=True)
+        course.run(phase, objective, Mixture(IMAGES, seed, phase, rows, drawn), with_samples=True)
 
 
 def row_maker(tokenizer: Tokenizer, roles: Roles) -> RowMaker:

@@ -15,7 +15,7 @@ from torch import Tensor
 from janus_core.evaluation import evaluate
 from janus_core.evaluation.captions import describe, parse
 from janus_core.evaluation.render import Placed, compose, render
-from janus_core.evaluation.scene import COLOURS, SHAPES, SIZES, Group, Scene, is_held_out, sample_scene
+from janus_core.evaluation.scene import COLOURS, KINDS, SHAPES, SIZES, Group, Scene, is_held_out, sample_scene
 from janus_core.evaluation.scores import read_answer
 from janus_core.processing import chat
 from janus_core.processing.images import ImageSettings
@@ -187,6 +187,16 @@ def test_the_language_model_reads_and_writes_pictures_in_words(rows: RowMaker, t
     described = [read_answer(words) for words in said if words not in written]
     assert 70 < len(written) < 130
     assert not any(scene is None or is_held_out(scene) for scene in described)
+
+
+def test_what_is_drawn_is_of_the_kinds_that_are_asked_for(rows: RowMaker, shown: Shown) -> None:
+    drawing = replace(PHASE, ratio=Ratio(1, 0, 9), batch_size=200)
+    Mixture(IMAGES, 0, drawing, rows, {"relation": 0.75, "several": 0.25}).batch(0, 0, 1)
+    read = [scene.kind for how, scene in shown if how == "describe"]
+    drawn = [scene.kind for how, scene in shown if how == "prompt_for"]
+    assert set(read) == set(KINDS)
+    assert set(drawn) == {"relation", "several"}
+    assert 110 < drawn.count("relation") < 160
 
 
 def test_about_a_tenth_of_all_prompts_is_dropped_and_its_words_are_there(
