@@ -61,6 +61,9 @@ class Drawing:
     temperature: float | None = None
 
 
+USUAL = Drawing()
+
+
 def read_drawing(folder: Path) -> Drawing:
     """`guidance_scale` and `temperature` of the folder's generation_config.json, where it has one.
 
@@ -68,7 +71,7 @@ def read_drawing(folder: Path) -> Drawing:
     """
     path = folder / "generation_config.json"
     if not path.is_file():
-        return Drawing()
+        return USUAL
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         said = {name: raw.get(name) for name in ("guidance_scale", "temperature")}

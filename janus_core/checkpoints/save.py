@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from janus_core.checkpoints.config_json import Drawing, read_drawing, to_hf, to_official
+from janus_core.checkpoints.config_json import USUAL, Drawing, read_drawing, to_hf, to_official
 from janus_core.checkpoints.keymaps import Piece, pieces, unused_official
 from janus_core.checkpoints.load import Model
 from janus_core.checkpoints.weights import Source, WeightFormat, write_weights
@@ -89,7 +89,7 @@ def write_description(
     images: ImageSettings,
     layout: Layout,
     dtype: torch.dtype,
-    drawing: Drawing = Drawing(),  # noqa: B008
+    drawing: Drawing = USUAL,
 ) -> None:
     """Write config.json and the processor's files; `folder` already holds the tokenizer.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from janus_core.checkpoints.config_json import Drawing
+from janus_core.checkpoints.config_json import USUAL, Drawing
 from janus_core.checkpoints.save import write_description
 from janus_core.configs import LlamaConfig, ModelConfig, SiglipConfig
 from janus_core.evaluation.scene import KINDS
@@ -57,7 +57,7 @@ def write_processing(
     seed: int,
     *,
     bracketed: bool,
-    drawing: Drawing = Drawing(),  # noqa: B008
+    drawing: Drawing = USUAL,
 ) -> Tokenizer:
     """Write all of a checkpoint but its weights. drawing: the model's own way, if not its family's."""
     write_vocabulary(folder, corpus(seed, 4000), VOCABULARY, bracketed=bracketed)
