@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_GUIDANCE = 100.0
+MAX_TEMPERATURE = 100.0
 MAX_STEPS = 1000
 
 
@@ -97,11 +98,6 @@ def find_fault(request: CaptionRequest | GenerateRequest) -> Rejected | None:
         return Rejected(
             "prompt_not_unicode", "The prompt holds half a surrogate pair. Decode it properly and try again."
         )
-    temperature = request.temperature
-    if temperature is None and isinstance(request, GenerateRequest):
-        temperature = 0.0  # the checkpoint's own, whatever it is
-    if temperature is None or not (_is_number(temperature) and 0 <= temperature <= 100):
-        return _bad("temperature", temperature, "a number from 0 (greedy) to 100")
     if not (_is_number(request.top_p) and 0 < request.top_p <= 1):
         return _bad("top_p", request.top_p, "above 0 and at most 1 (off)")
     if not (_is_whole(request.top_k) and 0 <= request.top_k < 2**31):
@@ -109,6 +105,8 @@ def find_fault(request: CaptionRequest | GenerateRequest) -> Rejected | None:
     if not (_is_whole(request.seed) and 0 <= request.seed < 2**63):
         return _bad("seed", request.seed, "a whole number from 0 to 2**63 - 1")
     if isinstance(request, CaptionRequest):
+        if not (_is_number(request.temperature) and 0 <= request.temperature <= MAX_TEMPERATURE):
+            return _bad("temperature", request.temperature, f"a number from 0 (greedy) to {MAX_TEMPERATURE:g}")
         if not (_is_whole(request.max_new_tokens) and request.max_new_tokens >= 1):
             return _bad("max_new_tokens", request.max_new_tokens, "a whole number, 1 or more")
         return None
@@ -118,6 +116,11 @@ def find_fault(request: CaptionRequest | GenerateRequest) -> Rejected | None:
 def _find_drawing_fault(request: GenerateRequest) -> Rejected | None:
     if request.guidance is not None and not (_is_number(request.guidance) and 0 <= request.guidance <= MAX_GUIDANCE):
         return _bad("guidance", request.guidance, f"a number from 0 to {MAX_GUIDANCE:g}, or None for the usual")
+    temperature = request.temperature
+    if temperature is not None and not (_is_number(temperature) and 0 <= temperature <= MAX_TEMPERATURE):
+        return _bad(
+            "temperature", temperature, f"a number from 0 (greedy) to {MAX_TEMPERATURE:g}, or None for the usual"
+        )
     if request.steps is not None and not (_is_whole(request.steps) and 1 <= request.steps <= MAX_STEPS):
         return _bad("steps", request.steps, f"a whole number from 1 to {MAX_STEPS}, or None for the usual")
     if request.solver not in ("euler", "heun"):

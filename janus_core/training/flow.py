@@ -37,8 +37,7 @@ class FlowObjective(ReaderObjective):
         if model.config.grid_side**2 != model.config.siglip.num_patches:
             raise ValueError("latents can be aligned with the tower only where its patches have the same grid")
         self.vae = vae
-        self.time_location = time_location
-        self._pad_id, self._aligned_layer = pad_id, aligned_layer
+        self._pad_id, self._aligned_layer, self._time_location = pad_id, aligned_layer, time_location
         hidden, width = model.config.llama.hidden_size, model.config.siglip.width
         self.projector = nn.Sequential(  # three layers; their width and activation are not published
             nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, width)
@@ -65,7 +64,7 @@ class FlowObjective(ReaderObjective):
             x_BCHY = self.vae.encode(batch.pixels).float()
             features_BNW = self.model.vision(batch.pixels).float()
         noise_BCHY = torch.randn_like(x_BCHY)
-        time_B = (self.time_location + torch.randn(len(x_BCHY), device=x_BCHY.device)).sigmoid()
+        time_B = (self._time_location + torch.randn(len(x_BCHY), device=x_BCHY.device)).sigmoid()
         share_B = time_B[:, None, None, None]
         velocity_BCHY, states_BND = self._velocity(batch, share_B * x_BCHY + (1 - share_B) * noise_BCHY, 1000 * time_B)
         flow = (velocity_BCHY.float() - (x_BCHY - noise_BCHY)).square().mean()

@@ -58,7 +58,8 @@ class CaptionOptions:
             f"options.prompt has {len(self.prompt)} characters; at most {MAX_PROMPT_LENGTH} are accepted",
         )
         _check(1 <= self.max_tokens <= 4096, f"options.max_tokens is {self.max_tokens}; it must be 1 to 4096")
-        _check_sampling(self.temperature, self.top_p, self.top_k, self.seed)
+        _check_temperature(self.temperature)
+        _check_sampling(self.top_p, self.top_k, self.seed)
 
     @property
     def seeds_per_item(self) -> int:
@@ -88,7 +89,9 @@ class GenerateOptions:
         )
         _check(self.steps is None or 1 <= self.steps <= 1000, f"options.steps is {self.steps}; it must be 1 to 1000")
         _check(self.solver in ("euler", "heun"), f"options.solver is {self.solver!r}; it must be 'euler' or 'heun'")
-        _check_sampling(self.temperature, self.top_p, self.top_k, self.seed)
+        if self.temperature is not None:
+            _check_temperature(self.temperature)
+        _check_sampling(self.top_p, self.top_k, self.seed)
 
     @property
     def seeds_per_item(self) -> int:
@@ -132,11 +135,14 @@ class Counts:
         return self.results + self.failures + self.cancelled == self.total
 
 
-def _check_sampling(temperature: float | None, top_p: float, top_k: int, seed: int) -> None:
+def _check_temperature(temperature: float) -> None:
     _check(
-        temperature is None or (math.isfinite(temperature) and 0 <= temperature <= 100),
+        math.isfinite(temperature) and 0 <= temperature <= 100,
         f"options.temperature is {temperature}; it must be 0 (greedy) to 100",
     )
+
+
+def _check_sampling(top_p: float, top_k: int, seed: int) -> None:
     _check(0 < top_p <= 1, f"options.top_p is {top_p}; it must be above 0 and at most 1")
     _check(0 <= top_k < 2**31, f"options.top_k is {top_k}; it must be 0 (off) to {2**31 - 1}")
     _check(0 <= seed <= MAX_SEED, f"options.seed is {seed}; it must be 0 to {MAX_SEED}")

@@ -36,13 +36,18 @@ TRAINED = {1: ADAPTORS, 2: ADAPTORS | {"llama", "text_head"}, 3: ADAPTORS | {"ll
 
 @pytest.fixture
 def objective() -> FlowObjective:
+    return build(time_location=0.0)
+
+
+def build(time_location: float) -> FlowObjective:
     tiny = tiny_flow_config()
     config = replace(tiny, siglip=replace(tiny.siglip, patch_size=8))  # as many patches as latent tokens
     model, vae = build_empty(config).to_empty(device="cpu"), build_vae(config.vae, sample_size=64)
     initialise(model, 0)
     initialise(vae, 0)
     vae.eval().requires_grad_(False)
-    return FlowObjective(model, vae, image_id=IMAGE_ID, pad_id=PAD_ID, aligned_layer=ALIGNED_LAYER)
+    ids = {"image_id": IMAGE_ID, "pad_id": PAD_ID}
+    return FlowObjective(model, vae, **ids, aligned_layer=ALIGNED_LAYER, time_location=time_location)
 
 
 PROMPTS = [[1, 2, 3, 4, 9], [1, 5, 9], [1, 6, 7, 8, 9]]
@@ -69,8 +74,8 @@ def draw(objective: FlowObjective, batch: GenerationBatch) -> tuple[Tensor, Tens
 
 
 @pytest.mark.parametrize("location", [0.0, -1.0])
-def test_flow_and_alignment_are_those_of_the_paper_written_out(objective: FlowObjective, location: float) -> None:
-    objective.time_location = location
+def test_flow_and_alignment_are_those_of_the_paper_written_out(location: float) -> None:
+    objective = build(time_location=location)
     model, batch = objective.model, drawing()
     flow, alignment = draw(objective, batch)
     with torch.no_grad():

@@ -59,9 +59,8 @@ def test_transformers_says_and_draws_the_same() -> None:
     captions = [list(made.token_ids) for made in engine.caption(questions) if isinstance(made, Caption)]
     assert len(captions) == NUM_INPUTS
     assert captions == reference_captions(reference, engine, questions)
-    guidance = read_drawing(
-        registry.resolve("janus-tiny")
-    ).guidance  # transformers takes none from generation_config.json
+    # transformers takes no guidance from generation_config.json
+    guidance = read_drawing(registry.resolve("janus-tiny")).guidance
     drawings = [GenerateRequest(prompt_for(scene, rng), temperature=0.0, guidance=guidance) for scene in scenes]
     images = [made for made in engine.generate(drawings) if isinstance(made, GeneratedImage)]
     assert [list(image.codes or ()) for image in images] == reference_codes(reference, engine, drawings)

@@ -28,10 +28,13 @@ def test_wrong_option_is_named(values: dict[str, object], field: str) -> None:
         CaptionOptions(**values)  # type: ignore[arg-type]
 
 
-def test_guidance_must_be_a_number_or_is_the_familys_own() -> None:
-    assert GenerateOptions().guidance is None
-    with pytest.raises(InvalidRequest, match=r"options\.guidance"):
-        GenerateOptions(guidance=float("inf"))
+@pytest.mark.parametrize("name", ["guidance", "temperature"])
+@pytest.mark.parametrize("value", [float("inf"), -1.0, 101.0])
+def test_how_to_draw_is_a_number_or_the_models_own(name: str, value: float) -> None:
+    usual = asdict(GenerateOptions())
+    assert usual[name] is None
+    with pytest.raises(InvalidRequest, match=rf"options\.{name}"):
+        GenerateOptions(**(usual | {name: value}))
 
 
 def test_a_solver_that_is_not_there_is_named() -> None:

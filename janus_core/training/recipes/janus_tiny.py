@@ -52,7 +52,7 @@ CONFIG = JanusConfig(
 )
 
 
-def main(out: Path, settings: Settings) -> Path:
+def main(out: Path, settings: Settings, stages: tuple[Phase, ...] = STAGES) -> Path:
     """Train to the end, or go on where the last call ended. Returns the checkpoint folder."""
     processing = out / "processing"
     tokenizer = tiny.write_processing(processing, CONFIG, settings.seed, bracketed=True, drawing=DRAWING)
@@ -72,7 +72,7 @@ def main(out: Path, settings: Settings) -> Path:
     rows = tiny.row_maker(tokenizer, chat.BRACKETED)
     tiny.train_reader(model, course, rows, settings.seed)
     objective = JanusObjective(model, image_id=tokenizer.image_id, pad_id=tokenizer.pad_id)
-    tiny.train_stages(objective, STAGES, course, rows, settings.seed)
+    tiny.train_stages(objective, stages, course, rows, settings.seed)
     checkpoint = course.finish(lambda folder: _save(model, folder, processing))
     draw_samples(checkpoint, out / "samples.png", settings.seed)
     return checkpoint

@@ -40,6 +40,7 @@ def test_bad_numbers_are_named(options: dict[str, Any]) -> None:
     ("name", "value"),
     [
         *(("guidance", value) for value in (float("nan"), float("inf"), -1.0, 101.0, "much")),
+        *(("temperature", value) for value in (float("nan"), float("inf"), -1.0, 101.0, "warm")),
         *(("steps", value) for value in (0, -1, 1001, 2.5, True, "many")),
         *(("solver", value) for value in ("rk4", None, ["heun"])),
     ],
@@ -57,6 +58,12 @@ def test_what_is_fine() -> None:
     assert find_fault(GenerateRequest("x", steps=1000, solver="heun", noise="the engine looks at it")) is None
     fault = find_fault(CaptionRequest(PICTURE, "x", max_new_tokens=0))
     assert fault is not None
+
+
+def test_the_temperature_of_a_caption_has_to_be_said() -> None:
+    fault = find_fault(CaptionRequest(PICTURE, "x", temperature=None))  # type: ignore[arg-type]
+    assert fault is not None
+    assert fault.message.startswith("temperature is None")
 
 
 def test_importing_the_package_loads_neither_torch_nor_transformers() -> None:
