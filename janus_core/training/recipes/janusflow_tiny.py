@@ -31,7 +31,7 @@ VAE = Phase("vae", 1200, 8, 2e-3, 50, "cosine", muon_rate=2e-3)
 STAGES = (
     Phase("stage1", 150, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3), ema_decay=EMA_DECAY),
     Phase("stage2", 7500, 16, 1e-3, 100, "constant", 0.0, 2, Ratio(3, 1, 12), ema_decay=EMA_DECAY),
-    Phase("stage3", 4000, 16, 7e-4, 0, "cosine", 0.0, 3, Ratio(7, 1, 8), ema_decay=EMA_DECAY),
+    Phase("stage3", 7000, 16, 7e-4, 0, "cosine", 0.0, 3, Ratio(7, 1, 8), ema_decay=EMA_DECAY),
 )
 ALIGNED_LAYER = 2
 """Of 6; the published one is the 6th of 24."""
