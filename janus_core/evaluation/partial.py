@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from janus_core.evaluation.scene import INVERSE, Group, Scene
+from janus_core.evaluation.scene import INVERSE, RELATIONS, Group, Scene, is_held_out
+
+USUAL_SIZE = "medium"
+USUAL_BACKGROUND = "white"
+USUAL_COLOURS = {
+    "circle": "red",
+    "square": "blue",
+    "triangle": "green",
+    "star": "yellow",
+    "cross": "orange",
+    "ring": "purple",
+}
+"""None of them is held out for its shape, in any relation."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,20 @@ class PartialScene:
             return None
         scene = Scene(tuple(groups), self.background, self.relation)
         return None if scene.kind == "relation" and scene.relation is None else scene
+
+    def to_usual_scene(self) -> Scene:
+        """The scene with what is unsaid as it usually is; of two objects the first is left of the other.
+
+        Where that is held out, it is in the next relation that is not.
+        """
+        groups = tuple(
+            Group(g.count, g.size or USUAL_SIZE, g.colour or USUAL_COLOURS[g.shape], g.shape) for g in self.groups
+        )
+        scene = Scene(groups, self.background or USUAL_BACKGROUND, self.relation)
+        if scene.kind != "relation" or scene.relation is not None:
+            return scene
+        related = [replace(scene, relation=relation) for relation in RELATIONS]
+        return next((each for each in related if not is_held_out(each)), scene)
 
 
 def matches(partial: PartialScene, scene: Scene) -> bool:

@@ -9,6 +9,7 @@ import hashlib
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from janus_core.evaluation.captions import describe, phrase, prompt_for
+from janus_core.evaluation.captions import describe, parse, phrase, prompt_for
 from janus_core.evaluation.render import PLAIN, VARIED, Placed, Style, compose, place, render
 from janus_core.evaluation.scene import COLOURS, KINDS, SHAPES, SIZES, Scene, sample_scene, vary_scene
 from janus_core.processing.images import ImageSettings, scale
@@ -84,6 +85,22 @@ def corpus(seed: int, count: int) -> list[str]:
         texts += [f" {describe(scene)}", f": {phrase(scene, rng)}\n\n", f": {prompt_for(scene, rng)}\n\n"]
         texts += [f" {word}" for group in scene.groups for word in (group.shape, group.colour, group.size)]
     return texts
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What pictures drawing is taught by.
+
+    kinds: of scenes, each with its share. style: how much pictures of one scene differ. is_usual: whether what a prompt
+    leaves unsaid is as usual, instead of any.
+    """
+
+    kinds: Mapping[str, float] = field(default_factory=lambda: KINDS)
+    style: Style = PLAIN
+    is_usual: bool = False
+
+
+ANY_PLAIN = Drawn()
 
 
 class _World:
@@ -175,9 +192,8 @@ class Mixture(_World):
     """The three kinds of data of a stage, in its ratio, in every batch."""
 
     def __init__(
-        self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker, drawn: Mapping[str, float] = KINDS
+        self, images: ImageSettings, seed: int, phase: Phase, rows: RowMaker, drawn: Drawn = ANY_PLAIN
     ) -> None:
-        """drawn: kinds of scenes that are to be drawn, each with its share."""
         super().__init__(images, seed, phase)
         self._rows, self._drawn = rows, drawn
 
@@ -206,11 +222,22 @@ class Mixture(_World):
     def _generation(self, rngs: list[random.Random]) -> GenerationBatch:
         prompts, dropped, pictures = [], [], []
         for rng in rngs:
-            scene = sample_scene(rng, rng.choices(list(self._drawn), list(self._drawn.values()))[0])
-            prompts.append(self._rows.image_prompt(prompt_for(scene, rng)))
+            prompt, scene = self._asked(rng)
+            prompts.append(self._rows.image_prompt(prompt))
             dropped.append(rng.random() < DROP_PROMPT)
-            pictures.append(self.picture(scene, rng, PLAIN))
+            pictures.append(self.picture(scene, rng, self._drawn.style))
         return collate_generation(prompts, dropped, pictures)
+
+    def _asked(self, rng: random.Random) -> tuple[str, Scene]:
+        """A prompt, and the scene that is drawn for it."""
+        kinds = self._drawn.kinds
+        scene = sample_scene(rng, rng.choices(list(kinds), list(kinds.values()))[0])
+        prompt = prompt_for(scene, rng)
+        if not self._drawn.is_usual:
+            return prompt, scene
+        said = parse(prompt)
+        assert said is not None
+        return prompt, said.to_usual_scene()
 
 
 def text_row(rows: RowMaker, rng: random.Random, as_dialogue: bool) -> TextRow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,7 +9,6 @@ import torch
 from janus_core.checkpoints.config_json import USUAL, Drawing
 from janus_core.checkpoints.save import write_description
 from janus_core.configs import LlamaConfig, ModelConfig, SiglipConfig
-from janus_core.evaluation.scene import KINDS
 from janus_core.models.reader import Reader
 from janus_core.processing.chat import Roles
 from janus_core.processing.images import ImageSettings
@@ -22,7 +20,7 @@ from janus_core.training.presets import Phase
 from janus_core.training.seeds import seed_of
 from janus_core.training.siglip import SiglipObjective, start_with_places
 from janus_core.training.stages import train_only
-from janus_core.training.streams import LOOKS, Mixture, Pairs, Sentences, corpus
+from janus_core.training.streams import ANY_PLAIN, LOOKS, Drawn, Mixture, Pairs, Sentences, corpus
 from janus_core.training.vocabulary import write_vocabulary
 
 SIDE = 64  # pixels
@@ -82,9 +80,8 @@ def train_stages(
     course: Course,
     rows: RowMaker,
     seed: int,
-    drawn: Mapping[str, float] = KINDS,
+    drawn: Drawn = ANY_PLAIN,
 ) -> None:
-    """drawn: kinds of scenes that are to be drawn, each with its share."""
     for phase in stages:
         assert phase.stage is not None
         train_only(objective.model, phase.stage)

@@ -8,7 +8,7 @@ import pytest
 
 from janus_core.evaluation.captions import describe, parse, phrase, prompt_for
 from janus_core.evaluation.partial import PartialGroup, PartialScene, matches
-from janus_core.evaluation.scene import Group, Scene, sample_scene
+from janus_core.evaluation.scene import Group, Scene, is_held_out, sample_scene
 
 RED = Group(1, "large", "red", "circle")
 BLUE = Group(1, "small", "blue", "square")
@@ -177,3 +177,24 @@ def test_counts_are_of_objects_however_the_scene_groups_them() -> None:
     assert not matches(_said("two stars"), stars)
     assert not matches(_said("three red stars"), stars)
     assert not matches(_said("four stars"), stars)
+
+
+@pytest.mark.parametrize(
+    ("text", "usual"),
+    [
+        ("a star", "a medium yellow star on a white background"),
+        ("four pink rings", "four medium pink rings on a white background"),
+        ("a circle and a star", "a medium red circle to the left of a medium yellow star on a white background"),
+        ("a small star below a ring", "a small yellow star below a medium purple ring on a white background"),
+        (
+            "a circle, a star and two crosses on a gray background",
+            "a medium red circle, a medium yellow star and two medium orange crosses on a gray background",
+        ),
+        ("a green square and a red circle", "a medium green square to the right of a medium red circle on a white background"),
+    ],
+)
+def test_what_is_unsaid_is_as_usual(text: str, usual: str) -> None:
+    scene = _said(text).to_usual_scene()
+    assert matches(_said(text), scene)
+    assert not is_held_out(scene)
+    assert scene == _said(usual).to_scene()

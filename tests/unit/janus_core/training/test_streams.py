@@ -14,6 +14,7 @@ from torch import Tensor
 
 from janus_core.evaluation import evaluate
 from janus_core.evaluation.captions import describe, parse
+from janus_core.evaluation.partial import USUAL_BACKGROUND, matches
 from janus_core.evaluation.render import Placed, compose, render
 from janus_core.evaluation.scene import COLOURS, KINDS, SHAPES, SIZES, Group, Scene, is_held_out, sample_scene
 from janus_core.evaluation.scores import read_answer
@@ -24,7 +25,7 @@ from janus_core.training import streams
 from janus_core.training.batches import IGNORED, MixedBatch, RowMaker, TextBatch
 from janus_core.training.loop import Stream
 from janus_core.training.presets import DROP_PROMPT, Phase, Ratio
-from janus_core.training.streams import Mixture, Pairs, Pictures, Sentences, label_patches, spell
+from janus_core.training.streams import Drawn, Mixture, Pairs, Pictures, Sentences, label_patches, spell
 
 IMAGES = ImageSettings(16, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255, True)
 LARGE = replace(IMAGES, image_size=64)
@@ -191,12 +192,30 @@ def test_the_language_model_reads_and_writes_pictures_in_words(rows: RowMaker, t
 
 def test_what_is_drawn_is_of_the_kinds_that_are_asked_for(rows: RowMaker, shown: Shown) -> None:
     drawing = replace(PHASE, ratio=Ratio(1, 0, 9), batch_size=200)
-    Mixture(IMAGES, 0, drawing, rows, {"relation": 0.75, "several": 0.25}).batch(0, 0, 1)
+    Mixture(IMAGES, 0, drawing, rows, Drawn({"relation": 0.75, "several": 0.25})).batch(0, 0, 1)
     read = [scene.kind for how, scene in shown if how == "describe"]
     drawn = [scene.kind for how, scene in shown if how == "prompt_for"]
     assert set(read) == set(KINDS)
     assert set(drawn) == {"relation", "several"}
     assert 110 < drawn.count("relation") < 160
+
+
+def test_what_a_prompt_leaves_unsaid_may_be_drawn_as_usual(rows: RowMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[str, Scene]] = []
+    asked = Mixture._asked
+
+    def note(stream: Mixture, rng: random.Random) -> tuple[str, Scene]:
+        drawn.append(asked(stream, rng))
+        return drawn[-1]
+
+    monkeypatch.setattr(Mixture, "_asked", note)
+    drawing = replace(PHASE, ratio=Ratio(0, 0, 1), batch_size=300)
+    Mixture(IMAGES, 0, drawing, rows, Drawn(is_usual=True)).batch(0, 0, 1)
+    unsaid = [(said, scene) for prompt, scene in drawn if (said := parse(prompt)) and said.to_scene() is None]
+    assert len(drawn) == 300
+    assert len(unsaid) > 100
+    assert all(said is not None and matches(said, scene) and not is_held_out(scene) for said, scene in unsaid)
+    assert {scene.background for said, scene in unsaid if said.background is None} == {USUAL_BACKGROUND}
 
 
 def test_about_a_tenth_of_all_prompts_is_dropped_and_its_words_are_there(
