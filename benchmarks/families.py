@@ -4,7 +4,7 @@
 
 Each RUN is the folder of a finished `janus train` of its recipe, with seed 0. What the papers take ready-made is copied
 from it; the three stages are trained anew, shortened in proportion, to as many steps as the given minutes hold. Both
-train at the same time, one core each.
+draw what janusflow-tiny's recipe draws, and train at the same time, one core each.
 
 Writes benchmarks/families_<cpu>_<yyyymm>.md.
 """
@@ -89,7 +89,7 @@ def train(name: str, steps: int, parts: Path, run: Path) -> tuple[Path, float]:
     stages = tuple(replace(phase, steps=max(1, round(share * phase.steps))) for phase in recipe.STAGES)
     left_out = {phase.name for phase in stages} | {"checkpoint", "latest"}
     shutil.copytree(parts, run, ignore=lambda _, found: left_out & set(found))
-    checkpoint = recipe.main(run, SETTINGS, stages)
+    checkpoint = recipe.main(run, SETTINGS, stages, janusflow_tiny.DRAWN)
     return checkpoint, sum(float(read_log(run / phase.name / "log.jsonl")[-1]["seconds"]) for phase in stages)
 
 
@@ -100,7 +100,7 @@ def write_report(results: Sequence[Result], minutes: float) -> str:
         f"Measured on {datetime.now(UTC):%Y-%m-%d} by `python benchmarks/families.py --janus RUN --janusflow RUN "
         f"--minutes {minutes:g}`: {cpu_name()}, {os.cpu_count()} cores, one for each run, both at a time. "
         f"{PLAN.scenes} scenes, {PLAN.scenes} scenes with held-out combinations, {PLAN.prompts} prompts with "
-        f"{PLAN.images} images; shares of answers that are right. One seed.",
+        f"{PLAN.images} images; shares of answers that are right. Both draw as janusflow-tiny's recipe. One seed.",
         "",
         "| recipe | steps | minutes | captions | of held-out combinations | drawings |",
         "|---|---|---|---|---|---|",

@@ -32,7 +32,7 @@ SCENES = OUT / "scenes"
 PROMPTS = OUT / "prompts.txt"
 HOME = OUT / "home"
 JANUS = str(Path(sys.executable).with_name("janus"))
-MODELS = ("janus-tiny",)
+MODELS = ("janus-tiny", "janusflow-tiny")
 NUM_SCENES = NUM_PROMPTS = 18
 
 

@@ -49,6 +49,7 @@ MODELS = {
     model.name: model
     for model in (
         KnownModel("janus-tiny", None, "janus-pro", "bracketed"),
+        KnownModel("janusflow-tiny", None, "janusflow", "plain"),
         KnownModel("janus-1.3b", "deepseek-ai/Janus-1.3B", "janus", "plain"),
         KnownModel("janus-pro-1b", "deepseek-ai/Janus-Pro-1B", "janus-pro", "bracketed"),
         KnownModel("janus-pro-7b", "deepseek-ai/Janus-Pro-7B", "janus-pro", "bracketed"),

@@ -24,7 +24,7 @@ from janus_core.training.presets import Phase, Ratio
 from janus_core.training.recipes import tiny
 from janus_core.training.samples import draw_samples
 from janus_core.training.seeds import seed_of
-from janus_core.training.streams import Pictures
+from janus_core.training.streams import ANY_PLAIN, Drawn, Pictures
 from janus_core.training.vq import VQObjective, start_plain
 
 VQ = Phase("vq", 4000, 8, 2e-3, 50, "cosine", muon_rate=2e-3)
@@ -52,7 +52,7 @@ CONFIG = JanusConfig(
 )
 
 
-def main(out: Path, settings: Settings, stages: tuple[Phase, ...] = STAGES) -> Path:
+def main(out: Path, settings: Settings, stages: tuple[Phase, ...] = STAGES, drawn: Drawn = ANY_PLAIN) -> Path:
     """Train to the end, or go on where the last call ended. Returns the checkpoint folder."""
     processing = out / "processing"
     tokenizer = tiny.write_processing(processing, CONFIG, settings.seed, bracketed=True, drawing=DRAWING)
@@ -72,7 +72,7 @@ def main(out: Path, settings: Settings, stages: tuple[Phase, ...] = STAGES) -> P
     rows = tiny.row_maker(tokenizer, chat.BRACKETED)
     tiny.train_reader(model, course, rows, settings.seed)
     objective = JanusObjective(model, image_id=tokenizer.image_id, pad_id=tokenizer.pad_id)
-    tiny.train_stages(objective, stages, course, rows, settings.seed)
+    tiny.train_stages(objective, stages, course, rows, settings.seed, drawn)
     checkpoint = course.finish(lambda folder: _save(model, folder, processing))
     draw_samples(checkpoint, out / "samples.png", settings.seed)
     return checkpoint

@@ -73,7 +73,7 @@ CONFIG = JanusFlowConfig(
 )
 
 
-def main(out: Path, settings: Settings, stages: tuple[Phase, ...] = STAGES) -> Path:
+def main(out: Path, settings: Settings, stages: tuple[Phase, ...] = STAGES, drawn: Drawn = DRAWN) -> Path:
     """Train to the end, or go on where the last call ended. Returns the checkpoint folder."""
     processing = out / "processing"
     tokenizer = tiny.write_processing(processing, CONFIG, settings.seed, bracketed=False)
@@ -101,7 +101,7 @@ def main(out: Path, settings: Settings, stages: tuple[Phase, ...] = STAGES) -> P
         aligned_layer=ALIGNED_LAYER,
         time_location=TIME_LOCATION,
     )
-    tiny.train_stages(objective, stages, course, rows, settings.seed, DRAWN)
+    tiny.train_stages(objective, stages, course, rows, settings.seed, drawn)
     checkpoint = course.finish(lambda folder: _save(model, vae, folder, processing))
     draw_samples(checkpoint, out / "samples.png", settings.seed)
     return checkpoint

@@ -20,7 +20,7 @@ from janus_core.training.presets import Phase
 from janus_core.training.seeds import seed_of
 from janus_core.training.siglip import SiglipObjective, start_with_places
 from janus_core.training.stages import train_only
-from janus_core.training.streams import ANY_PLAIN, LOOKS, Drawn, Mixture, Pairs, Sentences, corpus
+from janus_core.training.streams import LOOKS, Drawn, Mixture, Pairs, Sentences, corpus
 from janus_core.training.vocabulary import write_vocabulary
 
 SIDE = 64  # pixels
@@ -80,7 +80,7 @@ def train_stages(
     course: Course,
     rows: RowMaker,
     seed: int,
-    drawn: Drawn = ANY_PLAIN,
+    drawn: Drawn,
 ) -> None:
     for phase in stages:
         assert phase.stage is not None

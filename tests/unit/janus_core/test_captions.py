@@ -190,7 +190,10 @@ def test_counts_are_of_objects_however_the_scene_groups_them() -> None:
             "a circle, a star and two crosses on a gray background",
             "a medium red circle, a medium yellow star and two medium orange crosses on a gray background",
         ),
-        ("a green square and a red circle", "a medium green square to the right of a medium red circle on a white background"),
+        (
+            "a green square and a red circle",
+            "a medium green square to the right of a medium red circle on a white background",
+        ),
     ],
 )
 def test_what_is_unsaid_is_as_usual(text: str, usual: str) -> None:
