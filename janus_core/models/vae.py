@@ -6,6 +6,7 @@ Source: deepseek-ai/Janus@1daa72f demo/app_janusflow.py:27-29, 141: stabilityai/
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,13 @@ class Vae(nn.Module):
         return out
 
     def save(self, folder: Path) -> None:
-        """Write config.json and diffusion_pytorch_model.safetensors, as diffusers does."""
+        """Write config.json and diffusion_pytorch_model.safetensors, as diffusers does, but with config.json's rights.
+
+        Other accounts, such as a worker's, could not read weights as safetensors leaves them.
+        """
         self.kl.save_pretrained(folder)
+        for weights in folder.glob("*.safetensors"):
+            shutil.copymode(folder / "config.json", weights)
 
 
 def build_vae(config: VaeConfig, *, sample_size: int = 1024) -> Vae:

@@ -74,6 +74,7 @@ def test_a_vae_of_ones_own_is_saved_with_the_model(tmp_path: Path) -> None:
     save_checkpoint(model, tmp_path / "own", processing_from=source, vae=vae)
     loaded = load_vae(tmp_path / "own" / "vae", CPU, torch.float32)
     assert equal(loaded, vae)
+    assert len({path.stat().st_mode for path in (tmp_path / "own" / "vae").iterdir()}) == 1
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     loaded.save(tmp_path / "own" / "vae")
     assert str(tmp_path) not in (tmp_path / "own" / "vae" / "config.json").read_text(encoding="utf-8")
