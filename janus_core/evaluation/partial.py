@@ -67,7 +67,7 @@ class PartialScene:
     def to_usual_scene(self) -> Scene:
         """The scene with what is unsaid as it usually is; of two objects the first is left of the other.
 
-        Where that is held out, it is in the next relation that is not.
+        Where that is held out, it is in the next relation that is not: no two objects have all four held out.
         """
         groups = tuple(
             Group(g.count, g.size or USUAL_SIZE, g.colour or USUAL_COLOURS[g.shape], g.shape) for g in self.groups
@@ -76,7 +76,7 @@ class PartialScene:
         if scene.kind != "relation" or scene.relation is not None:
             return scene
         related = [replace(scene, relation=relation) for relation in RELATIONS]
-        return next((each for each in related if not is_held_out(each)), scene)
+        return next(each for each in related if not is_held_out(each))
 
 
 def matches(partial: PartialScene, scene: Scene) -> bool:

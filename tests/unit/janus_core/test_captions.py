@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from itertools import permutations, product
 
 import pytest
 
 from janus_core.evaluation.captions import describe, parse, phrase, prompt_for
 from janus_core.evaluation.partial import PartialGroup, PartialScene, matches
-from janus_core.evaluation.scene import Group, Scene, is_held_out, sample_scene
+from janus_core.evaluation.scene import COLOURS, SHAPES, Group, Scene, is_held_out, sample_scene
 
 RED = Group(1, "large", "red", "circle")
 BLUE = Group(1, "small", "blue", "square")
@@ -201,3 +202,8 @@ def test_what_is_unsaid_is_as_usual(text: str, usual: str) -> None:
     assert matches(_said(text), scene)
     assert not is_held_out(scene)
     assert scene == _said(usual).to_scene()
+
+
+def test_any_two_objects_have_a_usual_scene() -> None:
+    looks = [PartialGroup(1, shape, colour=colour) for shape, colour in product(SHAPES, COLOURS)]
+    assert not any(is_held_out(PartialScene(pair).to_usual_scene()) for pair in permutations(looks, 2))
