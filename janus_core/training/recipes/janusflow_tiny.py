@@ -32,8 +32,8 @@ from janus_core.training.vae import VaeObjective, measure_scale
 VAE = Phase("vae", 1200, 8, 2e-3, 50, "cosine", muon_rate=2e-3)
 STAGES = (
     Phase("stage1", 150, 32, 1e-3, 20, "constant", 0.0, 1, Ratio(1, 0, 3), ema_decay=EMA_DECAY),
-    Phase("stage2", 7500, 16, 1e-3, 100, "constant", 0.0, 2, Ratio(4, 1, 11), ema_decay=EMA_DECAY),
-    Phase("stage3", 7000, 16, 7e-4, 0, "cosine", 0.0, 3, Ratio(8, 1, 7), ema_decay=EMA_DECAY),
+    Phase("stage2", 7500, 16, 1e-3, 100, "constant", 0.0, 2, Ratio(5, 1, 10), ema_decay=EMA_DECAY),
+    Phase("stage3", 7000, 16, 7e-4, 0, "cosine", 0.0, 3, Ratio(11, 1, 4), ema_decay=EMA_DECAY),
 )
 ALIGNED_LAYER = 2
 """Of 6; the published one is the 6th of 24."""
