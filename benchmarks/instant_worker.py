@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
 
 from PIL import Image
 
 from workers import __main__, engine_host
-from workers.engine_host import Caption, GeneratedImage
+from workers.engine_host import Caption, CaptionRequest, GeneratedImage, GenerateRequest
 
 PICTURE = Image.effect_noise((384, 384), 64).convert("RGB")
+
+
+@dataclass(eq=False)
+class Row:
+    answer: Caption | GeneratedImage
+    error: None = None
+    is_cancelled: bool = False
 
 
 class InstantEngine:
     """Real-sized answers, no computing."""
 
-    info = SimpleNamespace(family="none", revision="none")
+    info = SimpleNamespace(name="instant", family="none", revision="none")
+    max_rows = 8
+
+    def __init__(self) -> None:
+        self._started: list[Row] = []
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._started
 
     def fit_image(self, image: Image.Image) -> Image.Image:
         return image.resize((384, 384), Image.Resampling.BICUBIC)
 
-    def caption(self, requests: Sequence[Any], **values: Any) -> list[Caption]:
-        return [Caption("a caption of about ninety tokens " * 12, tuple(range(90)), "stop") for _ in requests]
+    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str) -> Row:
+        if isinstance(request, CaptionRequest):
+            return Row(Caption("a caption of about ninety tokens " * 12, tuple(range(90)), "stop"))
+        return Row(GeneratedImage(PICTURE, None))
 
-    def generate(self, requests: Sequence[Any], **values: Any) -> list[GeneratedImage]:
-        return [GeneratedImage(PICTURE, None) for _ in requests]
+    def start(self, row: Row) -> None:
+        self._started.append(row)
+
+    def turn(self) -> list[Row]:
+        left, self._started = self._started, []
+        return left
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     device: str = "auto"
     dtype: str = "auto"
     shards_in_flight: int = 2
-    max_batch: int = 8
+    max_batch: int = Field(default=0, ge=0)  # rows in one step; 0: 16 on the CPU and 64 elsewhere
     max_image_bytes: int = 64 * 2**20
     max_image_pixels: int = 50_000_000
     fetch_threads: int = 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from workers import __main__, engine_host
@@ -17,12 +16,19 @@ class PoisonedEngine:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self.info = engine.info
 
-    def generate(self, requests: Sequence[Any], **values: Any) -> list[Any]:
-        if any(POISON in request.prompt for request in requests):
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def prepare(self, request: Any, *, job: str) -> Any:
+        row = self._engine.prepare(request, job=job)
+        row.is_poisoned = POISON in request.prompt
+        return row
+
+    def start(self, row: Any) -> None:
+        if row.is_poisoned:
             os._exit(139)
-        return self._engine.generate(requests, **values)
+        self._engine.start(row)
 
 
 def poisoned_load(*arguments: Any, **values: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
@@ -59,7 +59,7 @@ class Attempt:
         self._kind = JobKind(job.kind)
         self._options: Options = options_for(self._kind, job.options)
         self._provenance = {"model": job.model, "revision": host.info(job.model).revision}
-        self._preparing: dict[Future[list[CaptionRequest | GenerateRequest]], Item] = {}
+        self._preparing: dict[Future[Ticket], Item] = {}
         self._computing: dict[Future[Any], tuple[Item, Ticket]] = {}
         self._storing: dict[Future[dict[str, Any]], Item] = {}
         self._lines: dict[int, bytes] = {}
@@ -110,8 +110,8 @@ class Attempt:
         return len(self._preparing) + len(self._computing) + len(self._storing)
 
     def _start_items(self, waiting: deque[Item], pool: ThreadPoolExecutor) -> None:
-        """Keep two batches of items decoded or on their way: the engine never waits, and memory stays bounded."""
-        while waiting and self._in_flight() < 2 * self._settings.max_batch:
+        """Keep so many items decoded or on their way that the engine never waits, and memory stays bounded."""
+        while waiting and self._in_flight() < 2 * self._host.max_rows(self._job.model):
             item = waiting.popleft()
             if item.failure is not None:
                 self._fail(item, item.failure)
@@ -146,7 +146,10 @@ class Attempt:
                 raise
             self._fail(item, failure)
 
-    def _prepare(self, item: Item) -> list[CaptionRequest | GenerateRequest]:
+    def _prepare(self, item: Item) -> Ticket:
+        return self._host.prepare(self._job.model, self._requests_of(item), job=self._job.id)
+
+    def _requests_of(self, item: Item) -> Sequence[CaptionRequest | GenerateRequest]:
         seed = seed_of(self._options, item.index, item.seed)
         options = self._options
         if isinstance(options, CaptionOptions):
@@ -181,8 +184,8 @@ class Attempt:
         limits = {"max_bytes": self._settings.max_image_bytes, "max_pixels": self._settings.max_image_pixels}
         return self._host.fit_image(self._job.model, fetch_image(self._store, key, place=place, **limits))
 
-    def _compute(self, item: Item, requests: list[CaptionRequest | GenerateRequest]) -> None:
-        ticket = self._host.submit(self._job.model, requests)
+    def _compute(self, item: Item, ticket: Ticket) -> None:
+        self._host.submit(ticket)
         self._computing[ticket.answers] = item, ticket
 
     def _begin_storing(self, item: Item, answers: list[Any], pool: ThreadPoolExecutor) -> None:

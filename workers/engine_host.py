@@ -1,11 +1,10 @@
-"""The one door to janus_core: one thread owns the engines, and requests of all shards in flight share its batches."""
+"""The one door to janus_core: one thread owns the engines, and requests of all shards in flight share their steps."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -35,14 +34,14 @@ Request: TypeAlias = CaptionRequest | GenerateRequest
 Answer: TypeAlias = Caption | GeneratedImage | Rejected
 
 
-def load(models: Sequence[str], *, device: str, dtype: str) -> dict[str, Any]:
+def load(models: Sequence[str], *, device: str, dtype: str, max_rows: int | None) -> dict[str, Any]:
     """Engines by model name, from `name` (a registry name) or `name=/path/to/checkpoint`."""
     from janus_core import load_engine  # torch comes with it
 
     engines = {}
     for model in models:
         name, _, path = model.partition("=")
-        engines[name] = load_engine(path or name, device=device, dtype=dtype)
+        engines[name] = load_engine(path or name, device=device, dtype=dtype, max_rows=max_rows)
     return engines
 
 
@@ -60,59 +59,55 @@ def die(reason: str) -> None:
 
 @dataclass(eq=False)
 class Ticket:
-    """An item's requests on their way through the engine; `answers` resolves when all of them are answered."""
+    """An item's requests on their way through the engine; `answers` resolves when all of them have left it.
 
-    model: str
-    requests: Sequence[Request]
+    rows: what the engine made of them; `Rejected` has its answer already.
+    """
+
+    engine: Any
+    rows: Sequence[Any]
     answers: Future[list[Answer]] = field(default_factory=Future)
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    _answered: dict[int, Answer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._running = {row for row in self.rows if not isinstance(row, Rejected)}
+        self._settle()
 
     def cancel(self) -> None:
         """Give the item up at the engine's next step."""
-        self.cancelled.set()
+        for row in self._running.copy():
+            row.is_cancelled = True
 
-    def answer(self, k: int, answer: Answer) -> None:
-        self._answered[k] = answer
-        if len(self._answered) == len(self.requests) and not self.answers.done():
-            self.answers.set_result([self._answered[i] for i in range(len(self.requests))])
+    def leave(self, row: Any) -> None:
+        """A row is answered, or failed. Of an item with a failed one the others are given up."""
+        self._running.discard(row)
+        if row.error is not None:
+            self.cancel()
+        self._settle()
 
-    def fail(self, error: BaseException) -> None:
-        if not self.answers.done():
-            self.answers.set_exception(error)
-
-
-@dataclass(frozen=True, eq=False)
-class _Unit:
-    """One request of a ticket."""
-
-    ticket: Ticket
-    k: int
-
-    @property
-    def request(self) -> Request:
-        return self.ticket.requests[self.k]
-
-    @property
-    def batches_with(self) -> tuple[str, type]:
-        return self.ticket.model, type(self.request)
+    def _settle(self) -> None:
+        if self._running or self.answers.done():
+            return
+        errors = [row.error for row in self.rows if not isinstance(row, Rejected) and row.error is not None]
+        if errors:
+            self.answers.set_exception(errors[0])
+        else:
+            self.answers.set_result([row if isinstance(row, Rejected) else row.answer for row in self.rows])
 
 
 class EngineHost:
-    """Serves requests in the order they came, as many at once as fit a batch.
+    """Hands requests to the engines as they come, and takes turns with those that have work.
 
-    Args:
-        engines: by model name; what `janus_core.load_engine` gives.
-        max_batch: requests in one batch.
+    engines: by model name; what `janus_core.load_engine` gives. Each bounds what it computes at a time by itself; what
+    waits for it is bounded by those who submit (see Attempt).
     """
 
-    def __init__(self, engines: Mapping[str, Any], *, max_batch: int) -> None:
+    def __init__(self, engines: Mapping[str, Any]) -> None:
         self._engines = engines
-        self._max_batch = max_batch
-        self._waiting: deque[_Unit] = deque()
+        self._arrived: list[Ticket] = []
+        self._tickets: dict[Any, Ticket] = {}
         self._changed = threading.Condition()
         self._closed = False
-        self._last_step: float | None = None  # when the batch that runs last showed a sign of life
+        self._last_step: float | None = None  # when the turn that is taken began
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -120,8 +115,13 @@ class EngineHost:
         """janus_core's EngineInfo of a model this host serves."""
         return self._engines[model].info
 
+    def max_rows(self, model: str) -> int:
+        """Most rows in one step of the model's engine."""
+        rows: int = self._engines[model].max_rows
+        return rows
+
     def fit_image(self, model: str, image: Image.Image) -> Image.Image:
-        """The picture at the model's size, which gives the same answer: a queued request then holds half a megabyte."""
+        """The picture at the model's size, which gives the same answer in little memory."""
         fitted: Image.Image = self._engines[model].fit_image(image)
         return fitted
 
@@ -129,89 +129,74 @@ class EngineHost:
     def models(self) -> list[str]:
         return list(self._engines)
 
-    def submit(self, model: str, requests: Sequence[Request]) -> Ticket:
+    def prepare(self, model: str, requests: Sequence[Request], *, job: str = "") -> Ticket:
+        """An item's requests, checked, tokenised and scaled by the calling thread; `job` is whose share they count
+        against.
+        """
+        engine = self._engines[model]
+        return Ticket(engine, [engine.prepare(request, job=job) for request in requests])
+
+    def submit(self, ticket: Ticket) -> None:
         """Queue an item's requests."""
-        ticket = Ticket(model, requests)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the engine host is closed")
-            self._waiting.extend(_Unit(ticket, k) for k in range(len(requests)))
+            self._arrived.append(ticket)
             self._changed.notify()
-        return ticket
 
     def stuck_seconds(self) -> float:
-        """For how long the batch that runs has taken no step; 0 while none runs."""
+        """For how long the turn that is taken has lasted; 0 while none is."""
         last_step = self._last_step
         return 0.0 if last_step is None else time.monotonic() - last_step
 
     def close(self) -> None:
-        """Stop after the batch that runs; what waits is given up."""
+        """Give up what runs and waits, and stop."""
         with self._changed:
             self._closed = True
-            for unit in self._waiting:
-                unit.ticket.cancel()
             self._changed.notify()
         self._thread.join()
 
     def _run(self) -> None:
         try:
-            while batch := self._next_batch():
-                self._last_step = time.monotonic()
-                self._serve(batch)
+            while self._take_in():
+                for engine in self._engines.values():
+                    if not engine.is_idle:
+                        self._last_step = time.monotonic()
+                        self._turn(engine)
                 self._last_step = None
         except BaseException as error:
             # Without this thread every lease would be renewed and nothing computed.
             die(f"the engine thread failed: {type(error).__name__}: {error}")
 
-    def _next_batch(self) -> list[_Unit]:
-        """The oldest request and those behind it that can share its batch; empty once closed and drained."""
+    def _take_in(self) -> bool:
+        """Start what arrived, once there is something to do; false when closed and nothing runs any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            batch: list[_Unit] = []
-            others: deque[_Unit] = deque()
-            while self._waiting and len(batch) < self._max_batch:
-                unit = self._waiting.popleft()
-                fits = not batch or unit.batches_with == batch[0].batches_with
-                (batch if fits else others).append(unit)
-            self._waiting.extendleft(reversed(others))
-            return batch
+            self._changed.wait_for(lambda: self._arrived or self._tickets or self._closed)
+            arrived, self._arrived = self._arrived, []
+        for ticket in arrived:
+            for row in ticket.rows:
+                if not isinstance(row, Rejected):
+                    self._tickets[row] = ticket
+                    ticket.engine.start(row)
+        if self._closed:
+            for ticket in self._tickets.values():
+                ticket.cancel()
+        return bool(self._tickets) or not self._closed
 
-    def _serve(self, batch: list[_Unit]) -> None:
-        live = [unit for unit in batch if not unit.ticket.cancelled.is_set()]
-        for unit in batch:
-            if unit not in live:
-                unit.ticket.answer(unit.k, Rejected("cancelled", "cancelled before it began"))
-        if not live:
-            return
+    def _turn(self, engine: Any) -> None:
         try:
-            answered = list(zip(live, self._compute(live), strict=True))
+            left = engine.turn()
         except Exception as error:
-            if breaks_the_device(error):
-                die(f"the device is broken: {type(error).__name__}: {error}")
-            self._serve_apart(live, error)
+            # Its rows run again, each alone; the one to blame then leaves with the error.
+            _die_if_broken(error)
+            get_logger(model=engine.info.name).warning("batch_raised", error=f"{type(error).__name__}: {error}"[:500])
             return
-        for unit, answer in answered:
-            unit.ticket.answer(unit.k, answer)
+        for row in left:
+            if row.error is not None:
+                _die_if_broken(row.error)
+            self._tickets.pop(row).leave(row)
 
-    def _compute(self, units: list[_Unit]) -> list[Answer]:
-        model, kind = units[0].batches_with
-        engine = self._engines[model]
-        compute = engine.caption if kind is CaptionRequest else engine.generate
 
-        def is_cancelled(i: int) -> bool:
-            self._last_step = time.monotonic()
-            return units[i].ticket.cancelled.is_set()
-
-        answers: list[Answer] = compute([unit.request for unit in units], is_cancelled=is_cancelled)
-        return answers
-
-    def _serve_apart(self, units: list[_Unit], error: Exception) -> None:
-        """A batch that raises is halved, until the request that is to blame is alone (memory may also have run out)."""
-        log = get_logger(model=units[0].ticket.model, batch=len(units))
-        log.warning("batch_raised", error=f"{type(error).__name__}: {error}"[:500])
-        if len(units) == 1:
-            units[0].ticket.fail(error)
-            return
-        middle = len(units) // 2
-        self._serve(units[:middle])
-        self._serve(units[middle:])
+def _die_if_broken(error: Exception) -> None:
+    if breaks_the_device(error):
+        die(f"the device is broken: {type(error).__name__}: {error}")

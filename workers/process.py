@@ -30,8 +30,10 @@ class WorkerProcess:
         engine = connect(settings.database_url.get_secret_value(), pool_size=settings.shards_in_flight + 4)
         self.sessions: SessionFactory = session_factory(engine)
         self.store = open_store(settings)
-        engines = engine_host.load(settings.worker_models, device=settings.device, dtype=settings.dtype)
-        self.host = EngineHost(engines, max_batch=settings.max_batch)
+        engines = engine_host.load(
+            settings.worker_models, device=settings.device, dtype=settings.dtype, max_rows=settings.max_batch or None
+        )
+        self.host = EngineHost(engines)
         self.heartbeat = Heartbeat(
             self.sessions,
             self.worker_id,

@@ -30,31 +30,37 @@ class Prefill:
     step: Step
 
 
-def lay_out(rows: Sequence[Sequence[int]], pad_id: int, first_row: int, device: torch.device) -> Prefill:
-    """Pad prompts to a common length; they go to the cache rows from `first_row` on."""
+def lay_out(
+    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device, slots: Sequence[int] | None = None
+) -> Prefill:
+    """Pad prompts to a common length. slots: of the cache; the first ones unless given."""
     longest = max(map(len, rows))
     ids = [[*row, *[pad_id] * (longest - len(row))] for row in rows]
     positions_BT = torch.arange(longest, device=device).expand(len(rows), longest)
     return Prefill(
         ids=torch.tensor(ids, device=device),
         last=torch.tensor([len(row) - 1 for row in rows], device=device),
-        step=Step(positions=positions_BT, mask=None, first_row=first_row),
+        step=Step(
+            positions=positions_BT,
+            mask=None,
+            slots=None if slots is None else torch.tensor(slots, device=device),
+        ),
     )
 
 
 def next_step(positions_B: Tensor, num_seen: int) -> Step:
-    """One new token per row, from cache row 0 on.
+    """One new token in each of the first slots.
 
     Args:
         positions_B: int64, where each row's new token stands.
         num_seen: more than the largest position: how far the cache is looked at.
     """
     seen_BS = torch.arange(num_seen, device=positions_B.device)[None, :] <= positions_B[:, None]
-    return Step(positions=positions_B[:, None], mask=seen_BS[:, None, None, :], first_row=0)
+    return Step(positions=positions_B[:, None], mask=seen_BS[:, None, None, :])
 
 
 def next_block(lengths: Sequence[int], dropped: Sequence[bool], num_tokens: int, device: torch.device) -> Step:
-    """A block of `num_tokens` behind every prompt; the cache holds the prompts from row 0 on.
+    """A block of `num_tokens` behind every prompt; the cache holds the prompts in its first slots.
 
     Args:
         lengths: of the prompts, in tokens.
@@ -72,7 +78,7 @@ def next_block(lengths: Sequence[int], dropped: Sequence[bool], num_tokens: int,
         dim=-1,
     )
     positions_BT = ends_B[:, None] + torch.arange(num_tokens, device=device)[None, :]
-    return Step(positions=positions_BT, mask=mask, first_row=0, is_kept=False)
+    return Step(positions=positions_BT, mask=mask, is_kept=False)
 
 
 def lay_out_with_block(
@@ -83,7 +89,7 @@ def lay_out_with_block(
     The rows are [prompt, padding, block]; `ids` and `last` are the prompts'. The block's rows of the mask are those of
     `next_block`, so it reads what it reads there.
     """
-    prompts = lay_out(rows, pad_id, 0, device)
+    prompts = lay_out(rows, pad_id, device)
     block = next_block([len(row) for row in rows], dropped, num_tokens, device)
     assert block.mask is not None
     num_rows, longest = prompts.ids.shape
@@ -92,7 +98,6 @@ def lay_out_with_block(
     step = Step(
         positions=torch.cat((prompts.step.positions, block.positions), dim=1),
         mask=torch.cat((within, block.mask), dim=2),
-        first_row=0,
         is_kept=False,
     )
     return Prefill(ids=prompts.ids, last=prompts.last, step=step)

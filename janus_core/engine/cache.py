@@ -1,11 +1,10 @@
-"""Keys and values of the rows that are being continued, allocated once per call.
+"""Keys and values of the requests that are being answered: a pool of slots, made once and used again and again.
 
-Shapes: L layers, R rows, K key heads, S positions, E head size, T new tokens.
+Shapes: L layers, R slots, K key heads, S positions, E head size, T new tokens, B rows of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,27 +19,28 @@ class Step:
 
     positions: int64 [B, T], of each new token in its own row.
     mask: None: causal among the new tokens alone (a prefill). Else bool [B, 1, T, S], true where a token may look.
-    first_row: the cache row of the batch's first row; the others follow it.
+    slots: int64 [B], the cache's slots of the rows; None: the first ones, in their order.
     is_kept: whether the cache keeps the new tokens. Of those that it does not keep S counts the cached positions first,
         and then the new tokens themselves.
     """
 
     positions: Tensor
     mask: Tensor | None
-    first_row: int
+    slots: Tensor | None = None
     is_kept: bool = True
 
 
 class KVCache:
-    """A row is a request or a guidance half; position p of a row holds its p-th token. Zeroed, as 0 x NaN is NaN."""
+    """A slot holds a request or a guidance half; its position p holds the p-th token. Zeroed, as 0 x NaN is NaN."""
 
     def __init__(
-        self, config: LlamaConfig, num_rows: int, capacity: int, dtype: torch.dtype, device: torch.device
+        self, config: LlamaConfig, num_slots: int, capacity: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        shape = (config.num_layers, num_rows, config.num_kv_heads, capacity, config.head_size)
+        shape = (config.num_layers, num_slots, config.num_kv_heads, capacity, config.head_size)
         self.k_LRKSE = torch.zeros(shape, dtype=stored_dtype(dtype, device), device=device)
         self.v_LRKSE = torch.zeros_like(self.k_LRKSE)
-        self._row_index = torch.arange(num_rows, device=device)
+        self.num_slots, self.capacity = num_slots, capacity
+        self._slot_index = torch.arange(num_slots, device=device)
 
     def write(self, layer: int, k_BKTE: Tensor, v_BKTE: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Store the new tokens if they are kept; give back what attention is to see.
@@ -49,34 +49,36 @@ class KVCache:
         with them behind.
         """
         num_rows, _, num_tokens, _ = k_BKTE.shape
-        rows = slice(step.first_row, step.first_row + num_rows)
-        keys, values = self.k_LRKSE[layer, rows], self.v_LRKSE[layer, rows]
+        keys, values = self.k_LRKSE[layer], self.v_LRKSE[layer]
         if step.mask is None:
-            keys[:, :, :num_tokens] = k_BKTE
-            values[:, :, :num_tokens] = v_BKTE
+            slots = self._slot_index[:num_rows] if step.slots is None else step.slots
+            keys[slots, :, :num_tokens] = k_BKTE.to(keys.dtype)
+            values[slots, :, :num_tokens] = v_BKTE.to(values.dtype)
             return k_BKTE, v_BKTE
+        assert step.slots is None, "attention reads slots where they lie"
+        keys, values = keys[:num_rows], values[:num_rows]
         if not step.is_kept:
             seen = step.mask.shape[-1] - num_tokens
             return torch.cat((keys[:, :, :seen], k_BKTE), dim=2), torch.cat((values[:, :, :seen], v_BKTE), dim=2)
-        index = self._row_index[:num_rows], slice(None), step.positions[:, 0]
+        index = self._slot_index[:num_rows], slice(None), step.positions[:, 0]
         keys[index] = k_BKTE[:, :, 0].to(keys.dtype)
         values[index] = v_BKTE[:, :, 0].to(values.dtype)
         seen = step.mask.shape[-1]
         return keys[:, :, :seen], values[:, :, :seen]
 
-    def rearrange(self, order: Sequence[int]) -> None:
-        """Let row i hold what row order[i] held; order[i] >= i, so that nothing is overwritten before it is read."""
-        for target, source in enumerate(order):
-            if source != target:
-                self.k_LRKSE[:, target] = self.k_LRKSE[:, source]
-                self.v_LRKSE[:, target] = self.v_LRKSE[:, source]
+    def move(self, source: int, target: int, num_positions: int) -> None:
+        """Let a slot hold what another one holds, up to so many positions."""
+        self.put(target, *self.get(source, num_positions))
 
-    def copy_rows(self, source: KVCache, order: Sequence[int]) -> None:
-        """Let row i hold the prompt that row order[i] of `source` holds."""
-        length = source.k_LRKSE.shape[3]
-        for target, row in enumerate(order):
-            self.k_LRKSE[:, target, :, :length] = source.k_LRKSE[:, row]
-            self.v_LRKSE[:, target, :, :length] = source.v_LRKSE[:, row]
+    def get(self, slot: int, num_positions: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [L, K, S, E] of a slot's first positions, as they lie in the cache."""
+        return self.k_LRKSE[:, slot, :, :num_positions], self.v_LRKSE[:, slot, :, :num_positions]
+
+    def put(self, slot: int, k_LKSE: Tensor, v_LKSE: Tensor) -> None:
+        """Fill a slot from its first position on."""
+        num_positions = k_LKSE.shape[2]
+        self.k_LRKSE[:, slot, :, :num_positions] = k_LKSE
+        self.v_LRKSE[:, slot, :, :num_positions] = v_LKSE
 
 
 def stored_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
@@ -85,20 +87,6 @@ def stored_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def bytes_per_token(config: LlamaConfig, dtype: torch.dtype, device: torch.device) -> int:
-    """Cache bytes of one token of one row of a model of this dtype."""
+    """Cache bytes of one token of one slot of a model of this dtype."""
     per_value = stored_dtype(dtype, device).itemsize
     return 2 * config.num_layers * config.num_kv_heads * config.head_size * per_value
-
-
-def fill_holes(num_rows: int, gone: Sequence[int]) -> list[int]:
-    """The order that closes the holes of rows that ended by moving as few others as possible.
-
-    fill_holes(5, [1]) is [0, 4, 2, 3]: the last row moves into the hole.
-    """
-    kept = num_rows - len(gone)
-    order = list(range(kept))
-    tail = [row for row in range(kept, num_rows) if row not in gone]
-    for hole in gone:
-        if hole < kept:
-            order[hole] = tail.pop()
-    return order

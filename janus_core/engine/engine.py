@@ -1,8 +1,8 @@
-"""One model on one device: requests in, results in the same order out."""
+"""One model on one device: requests in, answers out, all that run at a time sharing their steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,15 +13,16 @@ from PIL import Image
 from janus_core.checkpoints.config_json import read_config
 from janus_core.checkpoints.load import Model, load_model
 from janus_core.configs import JanusFlowConfig
-from janus_core.engine.cache import bytes_per_token
-from janus_core.engine.caption import Captioner, CaptionRow
-from janus_core.engine.devices import choose_device, choose_dtype, free_bytes
-from janus_core.engine.generate_flow import FlowRow
-from janus_core.engine.generate_tokens import ImageRow
-from janus_core.engine.painters import IsCancelled, Painter, choose_painter
+from janus_core.engine.devices import choose_device, choose_dtype
+from janus_core.engine.flow_lane import FlowLane
+from janus_core.engine.lane import Lane
+from janus_core.engine.painters import Painter, choose_painter
 from janus_core.engine.requests import Caption, CaptionRequest, GeneratedImage, GenerateRequest, Rejected, find_fault
+from janus_core.engine.rows import CaptionRow, FlowRow, ImageRow, Row
 from janus_core.engine.sampling import Sampling
+from janus_core.engine.token_lane import TokenLane
 from janus_core.errors import ConfigInvalid, TokenizerInvalid
+from janus_core.models.janusflow import JanusFlow
 from janus_core.processing import chat
 from janus_core.processing.images import ImageSettings, fit, prepare, read_image_settings
 from janus_core.processing.tokenizer import Tokenizer
@@ -90,7 +91,7 @@ def load_engine(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
     rows = max_rows or (16 if chosen.type == "cpu" else 64)
-    return Engine(model, choose_painter(folder, model, tokenizer), tokenizer, images, chat.ROLES[roles], info, rows)
+    return Engine(model, choose_painter(folder, model), tokenizer, images, chat.ROLES[roles], info, rows)
 
 
 def _guess_family(is_flow: bool, roles: str) -> str:
@@ -110,8 +111,15 @@ def _check_fit(folder: Path, model: Model, tokenizer: Tokenizer, images: ImageSe
         )
 
 
+IsCancelled = Callable[[int], bool]
+
+
 class Engine:
-    """Owns the model. One thread at a time; a result depends on its request alone, not on the others of its call."""
+    """Owns the model. What a request gets depends on it alone, not on the others that run beside it.
+
+    Two ways in. `caption` and `generate` answer a list. `start` and `turn` answer what comes as it comes: rows may be
+    prepared and cancelled by any thread, but one thread alone starts them and takes the turns.
+    """
 
     def __init__(
         self,
@@ -124,27 +132,97 @@ class Engine:
         max_rows: int,
     ) -> None:
         self.model, self.tokenizer, self.images, self.roles, self.info = model, tokenizer, images, roles, info
-        self.painter, self._max_rows = painter, max_rows
+        self.painter, self.max_rows = painter, max_rows
+        self._reader = TokenLane(
+            model,
+            image_id=tokenizer.image_id,
+            eos_id=tokenizer.eos_id,
+            pad_id=tokenizer.pad_id,
+            max_slots=max_rows,
+            max_rows=max_rows,
+        )
+        self._drawer: Lane[Any] = self._reader
+        if isinstance(model, JanusFlow):
+            self._drawer = FlowLane(model, pad_id=tokenizer.pad_id, max_slots=max_rows)
+        self._lanes: list[Lane[Any]] = [self._reader] if self._drawer is self._reader else [self._reader, self._drawer]
 
     def caption(
         self, requests: Sequence[CaptionRequest], *, is_cancelled: IsCancelled | None = None
     ) -> list[Caption | Rejected]:
         """Answer every request, in order. `is_cancelled(i)` is asked for request i between steps."""
-        prepared = [self.prepare_caption(index, request) for index, request in enumerate(requests)]
-        rows = [row for row in prepared if isinstance(row, CaptionRow)]
-        if rows:
-            self._run_captions(rows, is_cancelled or _never)
-        return [row if isinstance(row, Rejected) else self._finish_caption(row) for row in prepared]
+        return self._answer([self.prepare_caption(request) for request in requests], is_cancelled)
 
     def generate(
         self, requests: Sequence[GenerateRequest], *, is_cancelled: IsCancelled | None = None
     ) -> list[GeneratedImage | Rejected]:
         """Draw every request, in order. `is_cancelled(i)` is asked for request i between steps."""
-        prepared = [self.prepare_image(index, request) for index, request in enumerate(requests)]
-        rows = [row for row in prepared if not isinstance(row, Rejected)]
-        self._run_images(rows, is_cancelled or _never)
-        pictures = self._decode([row for row in rows if row.is_drawn])
-        return [row if isinstance(row, Rejected) else pictures.get(row.index, _CANCELLED) for row in prepared]
+        return self._answer([self.prepare_image(request) for request in requests], is_cancelled)
+
+    # --- One by one ---------------------------------------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        return all(lane.is_idle for lane in self._lanes)
+
+    def start(self, row: Row) -> None:
+        """Queue a prepared request; `turn` returns it once it has its `answer`, or its `error`."""
+        lane: Lane[Any] = self._reader if isinstance(row, CaptionRow) else self._drawer
+        lane.scheduler.add(row)
+
+    def turn(self) -> list[Row]:
+        """Go a step further with everything that runs, and begin what fits. Returns what left.
+
+        Raises what a batch raised; its rows then run again, each alone, so that the one to blame is found.
+        """
+        left: list[Row] = []
+        for lane in self._lanes:
+            if not lane.is_idle:
+                left += lane.turn()
+        for row in left:
+            if isinstance(row, CaptionRow) and row.is_done:
+                row.answer = Caption(self.tokenizer.decode(row.tokens), tuple(row.tokens), row.finish_reason or "stop")
+            elif not row.is_done and row.error is None:
+                row.answer = _CANCELLED
+        self._decode([row for row in left if isinstance(row, ImageRow | FlowRow) and row.is_done])
+        return left
+
+    def forget(self, rows: Sequence[Row]) -> None:
+        """Give up what was started and has not left."""
+        for lane in self._lanes:
+            lane.forget(rows)
+
+    def _answer(self, prepared: Sequence[Row | Rejected], is_cancelled: IsCancelled | None) -> list[Any]:
+        waiting = {n: row for n, row in enumerate(prepared) if isinstance(row, Row)}
+        try:
+            for row in waiting.values():
+                self.start(row)
+            while waiting:
+                for n, row in waiting.items():
+                    row.is_cancelled = is_cancelled is not None and is_cancelled(n)
+                for row in self.turn():
+                    if row.error is not None:
+                        raise row.error
+                waiting = {n: row for n, row in waiting.items() if row.answer is None}
+        finally:
+            self.forget([row for row in waiting.values() if row.error is None])
+        return [row if isinstance(row, Rejected) else row.answer for row in prepared]
+
+    @torch.inference_mode()
+    def _decode(self, rows: Sequence[ImageRow | FlowRow]) -> None:
+        """Give drawn rows their pictures, a few at a time; fewer, if those raise."""
+        most = self.painter.max_decoded
+        for some in (rows[first : first + most] for first in range(0, len(rows), most)):
+            try:
+                for row, picture in zip(some, self.painter.decode(some), strict=True):
+                    row.answer = picture
+            except Exception as error:
+                if len(some) == 1:
+                    some[0].error = error
+                else:
+                    for row in some:
+                        self._decode([row])
+
+    # --- Preparing ----------------------------------------------------------------------------------------------------
 
     def fit_image(self, image: Image.Image) -> Image.Image:
         """The picture as `caption` sees it, image_size x image_size RGB: for callers that let many large ones wait.
@@ -153,8 +231,17 @@ class Engine:
         """
         return fit(image, self.images)
 
-    def prepare_caption(self, index: int, request: CaptionRequest) -> CaptionRow | Rejected:
-        """Check a request, tokenise its prompt and scale its images; needs no device."""
+    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str = "") -> Row | Rejected:
+        """Check a request and tokenise its prompt, for `start`. Any thread may call this; it needs no device.
+
+        job: whose share it counts against: of those that wait, the job that has had least of the engine goes next.
+        """
+        if isinstance(request, CaptionRequest):
+            return self.prepare_caption(request, job=job)
+        return self.prepare_image(request, job=job)
+
+    def prepare_caption(self, request: CaptionRequest, *, job: str = "") -> CaptionRow | Rejected:
+        """As `prepare`; scales its images as well."""
         fault = find_fault(request)
         if fault is not None:
             return fault
@@ -175,10 +262,11 @@ class Engine:
             pixels = [torch.from_numpy(prepare(picture, self.images)) for picture in pictures]
         except Exception as error:  # Pillow's decoders raise many kinds, and none may end the batch
             return Rejected("image_unreadable", f"The image cannot be decoded ({error}). Save it anew and try again.")
-        return CaptionRow(index, ids, torch.stack(pixels), min(request.max_new_tokens, room), _sampling(request))
+        longest = min(request.max_new_tokens, room)
+        return CaptionRow(ids, torch.stack(pixels), longest, _sampling(request), job=job)
 
-    def prepare_image(self, index: int, request: GenerateRequest) -> ImageRow | FlowRow | Rejected:
-        """Check a request and tokenise its prompt; needs no device."""
+    def prepare_image(self, request: GenerateRequest, *, job: str = "") -> ImageRow | FlowRow | Rejected:
+        """As `prepare`."""
         fault = find_fault(request)
         if fault is not None:
             return fault
@@ -188,74 +276,17 @@ class Engine:
         longest = self.info.max_positions - self.painter.num_positions + 1
         if len(ids) > longest:
             return self._too_long(len(ids), longest)
-        row: ImageRow | FlowRow | Rejected = self.painter.prepare(index, ids, request)
+        row: ImageRow | FlowRow | Rejected = self.painter.prepare(ids, request)
+        if not isinstance(row, Rejected):
+            row.job = job
         return row
 
     @staticmethod
     def _too_long(num_tokens: int, longest: int) -> Rejected:
         return Rejected("prompt_too_long", f"The prompt is {num_tokens} tokens long and {longest} fit. Shorten it.")
 
-    def _run_captions(self, rows: Sequence[CaptionRow], is_cancelled: IsCancelled) -> None:
-        num_rows = self._num_rows(max(row.num_positions for row in rows))
-        while True:
-            captioner = Captioner(
-                self.model,
-                image_id=self.tokenizer.image_id,
-                eos_id=self.tokenizer.eos_id,
-                num_rows=num_rows,
-                is_cancelled=is_cancelled,
-            )
-            try:
-                return captioner.run([row for row in rows if row.finish_reason is None])
-            except torch.OutOfMemoryError:
-                num_rows = min(num_rows, len(rows)) // 2
-                if num_rows == 0:
-                    raise
-                torch.cuda.empty_cache()
-                for row in rows:
-                    if row.finish_reason is None:
-                        row.tokens.clear()
-
-    def _run_images(self, rows: Sequence[ImageRow | FlowRow], is_cancelled: IsCancelled) -> None:
-        waiting = list(rows)
-        longest = max((len(row.ids) for row in rows), default=0) + self.painter.num_positions
-        count = max(1, min(self._num_rows(longest) // 2, self.painter.max_batch))
-        while waiting:
-            try:
-                self.painter.draw(waiting[:count], is_cancelled)
-                del waiting[:count]
-            except torch.OutOfMemoryError:
-                count = min(count, len(waiting)) // 2
-                if count == 0:
-                    raise
-                torch.cuda.empty_cache()
-
-    def _num_rows(self, num_positions: int) -> int:
-        """Rows of this many positions whose cache fits half of the free memory, and no more than `max_rows`."""
-        row_bytes = num_positions * bytes_per_token(self.model.config.llama, self.model.dtype, self.model.device)
-        return max(1, min(self._max_rows, free_bytes(self.model.device) // 2 // row_bytes))
-
-    def _finish_caption(self, row: CaptionRow) -> Caption | Rejected:
-        if row.finish_reason is None:
-            return _CANCELLED
-        return Caption(self.tokenizer.decode(row.tokens), tuple(row.tokens), row.finish_reason)
-
-    @torch.inference_mode()
-    def _decode(self, rows: Sequence[ImageRow | FlowRow]) -> dict[int, GeneratedImage]:
-        """Pictures by request index, a few at a time."""
-        pictures: dict[int, GeneratedImage] = {}
-        for first in range(0, len(rows), self.painter.max_decoded):
-            chunk = rows[first : first + self.painter.max_decoded]
-            drawn = zip(chunk, self.painter.decode(chunk), strict=True)
-            pictures |= {row.index: picture for row, picture in drawn}
-        return pictures
-
 
 _CANCELLED = Rejected("cancelled", "The request was cancelled before it was done.")
-
-
-def _never(_: int) -> bool:
-    return False
 
 
 def _sampling(request: CaptionRequest) -> Sampling:

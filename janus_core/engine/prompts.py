@@ -1,11 +1,15 @@
-"""Prompts into the cache: each different one is run once, however many rows it has.
+"""Prompts of drawings: each different one goes through the model once, and is kept for its next images.
 
-Shapes: R rows, U different prompts, T tokens, D width.
+An unconditional prompt depends on its length alone, so one is kept for each length.
+
+Shapes: P prompts, L layers, K key heads, T tokens, E head size, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,21 +18,58 @@ from janus_core.engine.batcher import lay_out, take
 from janus_core.engine.cache import KVCache
 from janus_core.models.reader import Reader
 
-MAX_PREFILL_TOKENS = 16384
+MAX_KEPT_TOKENS = 4096
 
 
-def fill_prompts(model: Reader, cache: KVCache, prompts: Sequence[Sequence[int]], pad_id: int) -> Tensor:
-    """Prefill row r with prompts[r]. Returns every row's last hidden state [R, D]."""
-    unique = sorted({tuple(prompt) for prompt in prompts}, key=len)
-    where = {prompt: n for n, prompt in enumerate(unique)}
-    order = [where[tuple(prompt)] for prompt in prompts]
-    once = KVCache(model.llama.config, len(unique), len(unique[-1]), model.dtype, model.device)
-    last_UD: list[Tensor] = []
-    while len(last_UD) < len(unique):
-        first = len(last_UD)
-        count = take([len(prompt) for prompt in unique[first:]], len(unique), MAX_PREFILL_TOKENS)
-        prefill = lay_out(unique[first : first + count], pad_id, first, model.device)
-        hidden_BTD = model.llama(model.llama.embed_tokens(prefill.ids), prefill.step, once)
-        last_UD += hidden_BTD[torch.arange(count, device=model.device), prefill.last]
-    cache.copy_rows(once, order)
-    return torch.stack([last_UD[n] for n in order])
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What the model made of a prompt.
+
+    keys, values: [L, K, T, E]. last: [D], the hidden state of its last token.
+    """
+
+    keys: Tensor
+    values: Tensor
+    last: Tensor
+
+
+class PromptBook:
+    """The prompts that were asked for last, up to MAX_KEPT_TOKENS tokens of them."""
+
+    def __init__(self, model: Reader, pad_id: int, prefill_tokens: int) -> None:
+        self._model, self._pad_id, self._prefill_tokens = model, pad_id, prefill_tokens
+        self._kept: OrderedDict[tuple[int, ...], Prompt] = OrderedDict()
+
+    def look_up(self, prompts: Sequence[Sequence[int]]) -> list[Prompt]:
+        """Every prompt, in order; those that are not kept are computed together."""
+        wanted = [tuple(prompt) for prompt in prompts]
+        known = {ids: self._kept[ids] for ids in wanted if ids in self._kept}
+        known |= self._compute({ids for ids in wanted if ids not in known})
+        self._keep(known)
+        return [known[ids] for ids in wanted]
+
+    def _compute(self, prompts: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], Prompt]:
+        computed: dict[tuple[int, ...], Prompt] = {}
+        waiting = sorted(prompts, key=lambda ids: (len(ids), ids))
+        while waiting:
+            count = take([len(ids) for ids in waiting], len(waiting), self._prefill_tokens)
+            some = waiting[:count]
+            computed |= dict(zip(some, self._prefill(some), strict=True))
+            del waiting[:count]
+        return computed
+
+    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> list[Prompt]:
+        model = self._model
+        cache = KVCache(model.llama.config, len(prompts), len(prompts[-1]), model.dtype, model.device)
+        laid = lay_out(prompts, self._pad_id, model.device)
+        hidden_PTD = model.llama(model.llama.embed_tokens(laid.ids), laid.step, cache)
+        last_PD = hidden_PTD[torch.arange(len(prompts), device=model.device), laid.last]
+        entries = ((*cache.get(n, len(ids)), last_PD[n]) for n, ids in enumerate(prompts))
+        return [Prompt(k.clone(), v.clone(), last.clone()) for k, v, last in entries]
+
+    def _keep(self, prompts: dict[tuple[int, ...], Prompt]) -> None:
+        for ids, prompt in prompts.items():
+            self._kept[ids] = prompt
+            self._kept.move_to_end(ids)
+        while self._kept and sum(map(len, self._kept)) > MAX_KEPT_TOKENS:
+            self._kept.popitem(last=False)

@@ -20,7 +20,7 @@ def whole_rows(ids_BT: Tensor) -> Step:
     """Every row from position 0, each token seeing those before it; padding is behind."""
     num_rows, num_tokens = ids_BT.shape
     positions_BT = torch.arange(num_tokens, device=ids_BT.device).expand(num_rows, num_tokens)
-    return Step(positions=positions_BT, mask=None, first_row=0)
+    return Step(positions=positions_BT, mask=None)
 
 
 class TextObjective(nn.Module):

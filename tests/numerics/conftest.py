@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from janus_core import Engine, load_engine
+from janus_core.engine.lane import Lane
+from janus_core.engine.rows import Row
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = DATA / "janus-pro"
@@ -31,6 +34,14 @@ def _one_thread() -> Iterator[None]:
 
 def expected(name: str, of: Path = GOLDEN) -> dict[str, Tensor]:
     return load_file(of / "expected" / f"{name}.safetensors")
+
+
+def answer(lane: Lane[Any], rows: Sequence[Row]) -> None:
+    """Rows together, to the end."""
+    for row in rows:
+        lane.scheduler.add(row)
+    while not lane.is_idle:
+        lane.turn()
 
 
 def published_keys(name: str) -> dict[str, tuple[int, ...]]:

@@ -25,8 +25,8 @@ def load_reference(folder: Path, **options: Any) -> Any:
 def reference_captions(model: Any, engine: Engine, requests: list[CaptionRequest]) -> list[list[int]]:
     """Greedy token ids of each request alone, up to the end of the answer."""
     answers = []
-    for index, request in enumerate(requests):
-        row = engine.prepare_caption(index, request)
+    for request in requests:
+        row = engine.prepare_caption(request)
         assert not hasattr(row, "code")
         ids = torch.tensor([row.ids])  # type: ignore[union-attr]
         generated: Tensor = model.generate(

@@ -15,8 +15,9 @@ from PIL import Image
 from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest, Rejected, load_engine
 from janus_core.checkpoints.random import write_random_checkpoint
 from janus_core.configs import LlamaConfig
-from janus_core.engine import caption, generate_tokens
+from janus_core.engine import lane
 from janus_core.engine.cache import KVCache
+from janus_core.engine.rows import Row
 
 NUM_REQUESTS = 24
 Request = TypeVar("Request")
@@ -210,10 +211,10 @@ def test_what_cannot_be_served_is_rejected_in_its_place(engine: Engine) -> None:
 def test_an_answer_ends_where_the_context_does(engine: Engine) -> None:
     """4096 tokens, prompt and answer together; the prompt leaves room for 5."""
     picture = pictures(1)[0]
-    row = engine.prepare_caption(0, CaptionRequest(picture, "x" * 3000, temperature=2.0))
+    row = engine.prepare_caption(CaptionRequest(picture, "x" * 3000, temperature=2.0))
     assert not isinstance(row, Rejected)
     longest = "x" * (3000 + 4096 - len(row.ids) - 4)
-    longer = engine.prepare_caption(0, CaptionRequest(picture, longest, max_new_tokens=50))
+    longer = engine.prepare_caption(CaptionRequest(picture, longest, max_new_tokens=50))
     assert not isinstance(longer, Rejected)
     assert (len(longer.ids), longer.max_new_tokens) == (4092, 5)
     result = engine.caption([CaptionRequest(picture, longest, max_new_tokens=50, temperature=1.0, seed=2)])[0]
@@ -221,27 +222,88 @@ def test_an_answer_ends_where_the_context_does(engine: Engine) -> None:
     assert len(result.token_ids) <= 5
 
 
-def test_running_out_of_memory_shrinks_the_batch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_shrinks_the_batch(folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     captions, drawings = caption_requests()[:9], image_requests()[:5]
     together, images = engine.caption(captions), engine.generate(drawings)
     asked: list[int] = []
 
     class SmallCache(KVCache):
-        most = 2
+        most = 4
 
-        def __init__(self, config: LlamaConfig, num_rows: int, *rest: Any) -> None:
-            asked.append(num_rows)
-            if num_rows > self.most:
+        def __init__(self, config: LlamaConfig, num_slots: int, *rest: Any) -> None:
+            asked.append(num_slots)
+            if num_slots > self.most:
                 raise torch.OutOfMemoryError("of a small device")
-            super().__init__(config, num_rows, *rest)
+            super().__init__(config, num_slots, *rest)
 
-    for module in (caption, generate_tokens):
-        monkeypatch.setattr(module, "KVCache", SmallCache)
-    assert engine.caption(captions) == together
-    assert asked == [9, 4, 2]
-    assert codes(engine.generate(drawings)) == codes(images)
+    monkeypatch.setattr(lane, "KVCache", SmallCache)
+    small = load_engine(folder, device="cpu", dtype="float32")
+    assert small.caption(captions) == together
+    assert asked == [16, 8, 4]
+    assert codes(small.generate(drawings)) == codes(images)
     SmallCache.most = 0
-    with pytest.raises(torch.OutOfMemoryError):
-        engine.caption(captions)
-    with pytest.raises(torch.OutOfMemoryError):
-        engine.generate(drawings)
+    for ask in (lambda tiny: tiny.caption(captions), lambda tiny: tiny.generate(drawings)):
+        with pytest.raises(torch.OutOfMemoryError):
+            ask(load_engine(folder, device="cpu", dtype="float32"))
+
+
+def test_what_comes_later_joins_what_runs_and_what_is_cancelled_leaves(engine: Engine) -> None:
+    """Captions and drawings of three jobs at random times, in one pool; a third are given up at a random time."""
+    dice = random.Random(5)
+    requests = [*caption_requests(), *image_requests()]
+    alone = [*engine.caption(caption_requests()), *engine.generate(image_requests())]
+    rows: list[Row] = []
+    for number, request in enumerate(requests):
+        prepare = engine.prepare_caption if isinstance(request, CaptionRequest) else engine.prepare_image
+        row = prepare(request, job=str(number % 3))  # type: ignore[arg-type]
+        assert isinstance(row, Row)
+        rows.append(row)
+    order, begun = dice.sample(rows, len(rows)), 0
+    while begun < len(rows) or not engine.is_idle:
+        for row in order[begun : begun + dice.randrange(4)]:
+            engine.start(row)
+            begun += 1
+        if dice.random() < 0.3:
+            dice.choice(rows).is_cancelled = True
+        engine.turn()
+    given_up = [row for row in rows if isinstance(row.answer, Rejected)]
+    assert 3 < len(given_up) < len(rows) - 10
+    assert all(row.is_cancelled for row in given_up)
+    for row, want in zip(rows, alone, strict=True):
+        if row in given_up:
+            continue
+        assert type(row.answer) is type(want)
+        if isinstance(want, GeneratedImage):
+            assert isinstance(row.answer, GeneratedImage)
+            assert row.answer.codes == want.codes
+        else:
+            assert row.answer == want
+
+
+def test_who_breaks_a_batch_is_found_and_the_others_are_answered(
+    folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = caption_requests()[:6]
+    breaking = load_engine(folder, device="cpu", dtype="float32")
+    rows = [breaking.prepare_caption(request) for request in captions]
+    embed_images = breaking.model.embed_images
+
+    def embed(pixels: torch.Tensor) -> torch.Tensor:
+        if any(torch.equal(image, rows[2].pixels[0]) for image in pixels):
+            raise RuntimeError("no kernel image is available")
+        return embed_images(pixels)
+
+    monkeypatch.setattr(breaking.model, "embed_images", embed)
+    with pytest.raises(RuntimeError, match="no kernel"):
+        breaking.caption([captions[0], captions[2]])
+    assert breaking.is_idle
+    for row in rows:
+        breaking.start(row)
+    with pytest.raises(RuntimeError, match="no kernel"):
+        breaking.turn()
+    while not breaking.is_idle:
+        breaking.turn()
+    assert [str(row.error) for row in rows if row.error] == ["no kernel image is available"]
+    assert rows[2].error is not None
+    want = engine.caption(captions)
+    assert [row.answer for row in rows if row is not rows[2]] == [want[n] for n in (0, 1, 3, 4, 5)]

@@ -151,7 +151,7 @@ def test_the_prompt_is_what_the_engine_would_ask(data: Path, tmp_path: Path, mon
         init = make(tmp_path / make.__name__)
         assert tune(init, data, tmp_path / f"{make.__name__}-out", "--epochs=0.1", "--prompt=What?") == 0
         engine = load_engine(init, device="cpu")
-        row = engine.prepare_caption(0, CaptionRequest(Image.new("RGB", (9, 9)), "What?"))
+        row = engine.prepare_caption(CaptionRequest(Image.new("RGB", (9, 9)), "What?"))
         assert asked[0] == row.ids  # type: ignore[union-attr]
 
 

@@ -18,11 +18,15 @@ from torch import Tensor
 from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest, Rejected, load_engine
 from janus_core.checkpoints.random import tiny_flow_config, write_random_checkpoint
 from janus_core.configs import JanusFlowConfig, LlamaConfig, SiglipConfig, UViTConfig, VaeConfig
-from janus_core.engine import generate_flow
+from janus_core.engine import lane
 from janus_core.engine.batcher import lay_out_with_block
 from janus_core.engine.cache import KVCache
-from janus_core.engine.generate_flow import FlowDrawer, FlowRow, draw_noise
+from janus_core.engine.flow_lane import FlowLane, OnMove
+from janus_core.engine.painters import draw_noise
+from janus_core.engine.rows import FlowRow
 from janus_core.models.janusflow import JanusFlow
+
+from .conftest import answer
 
 TOLERANCE = 1e-4
 """Of latents up to 6; 1e-5 was measured."""
@@ -96,10 +100,21 @@ def drawings(model: JanusFlow) -> list[GenerateRequest]:
     return requests
 
 
+def prepared(engine: Engine, requests: Sequence[GenerateRequest]) -> list[FlowRow]:
+    rows = [engine.prepare_image(request) for request in requests]
+    assert all(isinstance(row, FlowRow) for row in rows)
+    return [row for row in rows if isinstance(row, FlowRow)]
+
+
+def draw(model: JanusFlow, rows: Sequence[FlowRow], max_rows: int = 9, on_move: OnMove | None = None) -> None:
+    answer(FlowLane(model, pad_id=0, max_slots=2 * max_rows, max_rows=max_rows, on_move=on_move), rows)
+
+
 def latents(engine: Engine, requests: Sequence[GenerateRequest]) -> list[Tensor]:
-    rows = [engine.prepare_image(index, request) for index, request in enumerate(requests)]
-    engine.painter.draw(rows, lambda _: False)
-    return [row.latents for row in rows if isinstance(row, FlowRow) and row.latents is not None]
+    rows = prepared(engine, requests)
+    assert isinstance(engine.model, JanusFlow)
+    draw(engine.model, rows)
+    return [row.latents for row in rows if row.latents is not None]
 
 
 def test_latents_do_not_depend_on_their_batch(engine: Engine, model: JanusFlow) -> None:
@@ -128,19 +143,32 @@ def test_on_the_cpu_pictures_are_equal_alone_and_together(engine: Engine, model:
         assert one.image.tobytes() == alone.image.tobytes()
 
 
-def test_pictures_of_a_batch_are_equal_to_a_level(
-    engine: Engine, model: JanusFlow, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_of_a_batch_are_equal_to_a_level(engine: Engine, model: JanusFlow) -> None:
     requests = drawings(model)[:6]
-    alone = engine.generate(requests)
-    monkeypatch.setattr(engine.painter, "max_batch", 9)
-    monkeypatch.setattr(engine.painter, "max_decoded", 4)
-    for one, other in zip(engine.generate(requests), alone, strict=True):
-        assert isinstance(one, GeneratedImage)
+    alone, rows = engine.generate(requests), prepared(engine, requests)
+    draw(model, rows)
+    for one, other in zip(engine.painter.decode(rows), alone, strict=True):
         assert isinstance(other, GeneratedImage)
         levels = np.abs(np.asarray(one.image).astype(int) - np.asarray(other.image).astype(int))
         assert levels.max() <= 1
         assert (levels > 0).mean() < 1e-3
+
+
+def test_images_that_come_later_join_those_that_run(engine: Engine, model: JanusFlow) -> None:
+    requests = drawings(model)
+    alone, rows = latents(engine, requests), prepared(engine, requests)
+    running = FlowLane(model, pad_id=0, max_slots=8, max_rows=5)
+    waiting, most = list(rows), 0
+    while waiting or not running.is_idle:
+        for row in waiting[:2]:
+            running.scheduler.add(row)
+        del waiting[:2]
+        running.turn()
+        most = max(most, len(running.scheduler.running))
+    assert most > 2
+    for row, one in zip(rows, alone, strict=True):
+        assert row.latents is not None
+        torch.testing.assert_close(row.latents, one, rtol=0, atol=TOLERANCE)
 
 
 def published_loop(model: JanusFlow, llama: Any, prompt: list[int], row: FlowRow, num_steps: int) -> Tensor:
@@ -185,8 +213,8 @@ def test_the_published_loop_on_another_llama(folder: Path, engine: Engine, model
     llama = LlamaModel(settings).eval()
     llama.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
     requests = [GenerateRequest("a cat " * n, seed=n, guidance=3.0, steps=4) for n in (1, 3, 2)]
-    for index, (request, ours) in enumerate(zip(requests, latents(engine, requests), strict=True)):
-        row = engine.prepare_image(index, request)
+    for request, ours in zip(requests, latents(engine, requests), strict=True):
+        row = engine.prepare_image(request)
         assert isinstance(row, FlowRow)
         prompt = [*row.ids, engine.tokenizer.image_start_id]
         torch.testing.assert_close(published_loop(model, llama, prompt, row, 4), ours, rtol=0, atol=TOLERANCE)
@@ -194,9 +222,7 @@ def test_the_published_loop_on_another_llama(folder: Path, engine: Engine, model
 
 @torch.inference_mode()
 def test_with_the_prompts_cache_and_without(engine: Engine, model: JanusFlow) -> None:
-    rows = [
-        engine.prepare_image(n, replace(drawings(model)[n], steps=3, solver="euler", guidance=2.0)) for n in range(4)
-    ]
+    rows = [engine.prepare_image(replace(drawings(model)[n], steps=3, solver="euler", guidance=2.0)) for n in range(4)]
     images = [row for row in rows if isinstance(row, FlowRow)]
     points = torch.stack([row.noise for row in images])
     ids = [row.ids for row in images]
@@ -210,13 +236,13 @@ def test_with_the_prompts_cache_and_without(engine: Engine, model: JanusFlow) ->
         torch.testing.assert_close(velocities, without, rtol=1e-5, atol=1e-5)
         points = after
 
-    FlowDrawer(model, pad_id=0, is_cancelled=lambda _: False, on_move=compare).run(images)
+    draw(model, images, on_move=compare)
 
 
 @torch.inference_mode()
 def test_heun_takes_the_mean_of_two_velocities(engine: Engine, model: JanusFlow) -> None:
     request = GenerateRequest("a cat", seed=5, guidance=1.0, steps=3, solver="heun")
-    row = engine.prepare_image(0, request)
+    row = engine.prepare_image(request)
     assert isinstance(row, FlowRow)
     laid = lay_out_with_block([row.ids], [False], 1 + model.config.num_latent_tokens, 0, model.device)
     prompt = model.llama.embed_tokens(laid.ids)
@@ -277,7 +303,7 @@ def test_the_longest_prompt_fills_the_context(engine: Engine, model: JanusFlow) 
     overhead = len(engine.tokenizer.encode("User: \n\nAssistant:<begin_of_image>")) - 1
     room = model.config.max_positions - 1 - model.config.num_latent_tokens - overhead
     for length, fits in ((room, True), (room + 1, False)):
-        row = engine.prepare_image(0, GenerateRequest("x" * length, steps=1))
+        row = engine.prepare_image(GenerateRequest("x" * length, steps=1))
         assert isinstance(row, FlowRow) == fits
     (drawn,) = engine.generate([GenerateRequest("x" * room, steps=1, guidance=1.0)])
     assert isinstance(drawn, GeneratedImage)
@@ -285,23 +311,23 @@ def test_the_longest_prompt_fills_the_context(engine: Engine, model: JanusFlow) 
 
 def test_cancelled_images_leave_between_moves_and_the_others_are_as_before(engine: Engine, model: JanusFlow) -> None:
     requests = [replace(request, steps=4, solver="euler") for request in drawings(model)[:6]]
-    asked = dict.fromkeys(range(6), 0)
+    before, rows = latents(engine, requests), prepared(engine, requests)
+    moves = 0
 
-    def is_cancelled(index: int) -> bool:
-        asked[index] += 1
-        return (index in (1, 4) and asked[index] > 3) or index == 2
+    def cancel(*_: Tensor) -> None:
+        nonlocal moves
+        moves += 1
+        rows[1].is_cancelled = rows[4].is_cancelled = moves == 3
 
-    before = latents(engine, requests)
-    rows = [engine.prepare_image(index, request) for index, request in enumerate(requests)]
-    engine.painter.draw(rows, is_cancelled)
-    assert asked == {0: 5, 1: 4, 2: 1, 3: 5, 4: 4, 5: 5}, "once before it begins, then before every move"
-    for row in rows:
-        assert isinstance(row, FlowRow)
-        if row.index in (1, 2, 4):
+    rows[2].is_cancelled = True
+    draw(model, rows, on_move=cancel)
+    assert [row.num_moved for row in rows] == [4, 3, 0, 4, 3, 4]
+    for n, row in enumerate(rows):
+        if n in (1, 2, 4):
             assert row.latents is None
         else:
             assert row.latents is not None
-            torch.testing.assert_close(row.latents, before[row.index], rtol=0, atol=TOLERANCE)
+            torch.testing.assert_close(row.latents, before[n], rtol=0, atol=TOLERANCE)
     everything = engine.generate(requests, is_cancelled=lambda _: True)
     assert {result.code for result in everything if isinstance(result, Rejected)} == {"cancelled"}
     assert engine.generate([]) == []
@@ -323,25 +349,25 @@ def test_running_out_of_memory_shrinks_the_batch(
     engine: Engine, model: JanusFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [replace(request, guidance=2.0, steps=2) for request in drawings(model)[:5]]
-    images = engine.generate(requests)
+    alone, rows = latents(engine, requests), prepared(engine, requests)
     asked: list[int] = []
 
     class SmallCache(KVCache):
         most = 4
 
-        def __init__(self, config: LlamaConfig, num_rows: int, *rest: Any) -> None:
-            asked.append(num_rows)
-            if num_rows > self.most:
+        def __init__(self, config: LlamaConfig, num_slots: int, *rest: Any) -> None:
+            asked.append(num_slots)
+            if num_slots > self.most:
                 raise torch.OutOfMemoryError("of a small device")
-            super().__init__(config, num_rows, *rest)
+            super().__init__(config, num_slots, *rest)
 
-    monkeypatch.setattr(generate_flow, "KVCache", SmallCache)
-    monkeypatch.setattr(engine.painter, "max_batch", 9)
-    for one, other in zip(engine.generate(requests), images, strict=True):
-        assert isinstance(one, GeneratedImage)
-        assert isinstance(other, GeneratedImage)
-        assert np.abs(np.asarray(one.image).astype(int) - np.asarray(other.image).astype(int)).max() <= 1
-    assert asked == [10, 4, 4, 2]
+    monkeypatch.setattr(lane, "KVCache", SmallCache)
+    draw(model, rows)
+    assert asked == [18, 9, 4]
+    for row, one in zip(rows, alone, strict=True):
+        assert row.latents is not None
+        torch.testing.assert_close(row.latents, one, rtol=0, atol=TOLERANCE)
     SmallCache.most = 0
-    with pytest.raises(torch.OutOfMemoryError):
-        engine.generate(requests)
+    (row,) = prepared(engine, requests[:1])
+    draw(model, [row])
+    assert isinstance(row.error, torch.OutOfMemoryError)

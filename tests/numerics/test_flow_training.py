@@ -13,7 +13,7 @@ from janus_core.checkpoints.load import build_empty
 from janus_core.checkpoints.random import tiny_flow_config
 from janus_core.engine.batcher import next_block
 from janus_core.engine.cache import KVCache
-from janus_core.engine.prompts import fill_prompts
+from janus_core.engine.prompts import PromptBook
 from janus_core.models.vae import build_vae
 from janus_core.training.batches import (
     GenerationBatch,
@@ -109,7 +109,8 @@ def in_steps_of_inference(
     """Velocity and aligned states of one picture, its prompt in a cache."""
     model, states = objective.model, []
     cache = KVCache(model.config.llama, 1, len(prompt), model.dtype, model.device)
-    fill_prompts(model, cache, [prompt], PAD_ID)
+    (known,) = PromptBook(model, PAD_ID, prefill_tokens=1).look_up([prompt])
+    cache.put(0, known.keys, known.values)
     num_latents = model.config.num_latent_tokens
     step = next_block([len(prompt)], [dropped], 1 + num_latents, model.device)
     layer = model.llama.layers[ALIGNED_LAYER - 1]

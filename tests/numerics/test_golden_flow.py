@@ -13,15 +13,15 @@ from torch import Tensor
 
 from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest
 from janus_core.engine.batcher import lay_out_with_block
-from janus_core.engine.caption import CaptionRow
-from janus_core.engine.generate_flow import FlowDrawer, FlowRow
+from janus_core.engine.flow_lane import FlowLane
 from janus_core.engine.painters import FlowPainter
+from janus_core.engine.rows import CaptionRow, FlowRow
 from janus_core.engine.solvers import euler
 from janus_core.models.janusflow import JanusFlow
 from janus_core.models.vae import Vae
 from janus_core.processing import chat
 
-from .conftest import GOLDEN_FLOW, expected
+from .conftest import GOLDEN_FLOW, answer, expected
 from .test_golden_understanding import watch
 
 TOLERANCE = 1e-4
@@ -59,7 +59,7 @@ def test_prompts_and_special_tokens(flow: Engine) -> None:
         assert chat.caption_prompt(question, flow.roles) == want
     official, ours = TEXT["t2i_prompt"], chat.image_prompt(DRAWING, flow.roles)
     assert ours == official.replace(chat.IMAGE_DRAWN, chat.IMAGE_START), "as the published demo has it"
-    row = flow.prepare_image(0, GenerateRequest(DRAWING))
+    row = flow.prepare_image(GenerateRequest(DRAWING))
     assert isinstance(row, FlowRow)
     prompt_ids = expected("t2i", GOLDEN_FLOW)["prompt_ids"].tolist()
     assert row.ids == flow.tokenizer.encode(official)[:-1] == prompt_ids[:-1]
@@ -73,7 +73,7 @@ def requests(pictures: Sequence[Image.Image]) -> list[CaptionRequest]:
 
 
 def prepared(engine: Engine, pictures: Sequence[Image.Image]) -> list[CaptionRow]:
-    rows = [engine.prepare_caption(index, request) for index, request in enumerate(requests(pictures))]
+    rows = [engine.prepare_caption(request) for request in requests(pictures)]
     return [row for row in rows if isinstance(row, CaptionRow)]
 
 
@@ -95,7 +95,7 @@ def test_step_logits_alone_and_in_a_padded_batch(flow: Engine, pictures: list[Im
     want, rows = expected("understand", GOLDEN_FLOW), prepared(flow, pictures)
     together = watch(flow, rows)
     for number, row in enumerate(prepared(flow, pictures)):
-        alone = watch(flow, [row])[number]
+        (alone,) = watch(flow, [row])
         assert len(alone) == 16
         assert_close(alone, want[f"s{number}.step_logits"][0])
         assert_close(together[number], want["batch.step_logits"][number])
@@ -115,13 +115,15 @@ def draw(engine: Engine, guidance: float, num_steps: int) -> tuple[list[tuple[Te
     """The golden prompt twice, from the golden noise: times, velocities and points of every step; and the latents."""
     want, seen = expected("t2i", GOLDEN_FLOW), []
     ids, moves = want["prompt_ids"].tolist()[:-1], euler(num_steps)
-    rows = [FlowRow(n, ids, guidance, moves, want["z0"][n]) for n in range(2)]
-    FlowDrawer(
+    rows = [FlowRow(ids, guidance, moves, want["z0"][n]) for n in range(2)]
+    lane = FlowLane(
         model_of(engine),
         pad_id=engine.tokenizer.pad_id,
-        is_cancelled=lambda _: False,
+        max_slots=4,
+        max_rows=2,
         on_move=lambda *values: seen.append(values),
-    ).run(rows)
+    )
+    answer(lane, rows)
     return seen, torch.stack([row.latents for row in rows if row.latents is not None])
 
 
@@ -194,7 +196,7 @@ def test_bfloat16_has_the_published_times_and_steps(flow_bf16: Engine) -> None:
 
 @torch.inference_mode()
 def test_what_training_reads_of_a_picture(flow: Engine, pictures: list[Image.Image]) -> None:
-    want, row = expected("train_pieces", GOLDEN_FLOW), flow.prepare_caption(0, CaptionRequest(pictures[0], "?"))
+    want, row = expected("train_pieces", GOLDEN_FLOW), flow.prepare_caption(CaptionRequest(pictures[0], "?"))
     assert isinstance(row, CaptionRow)
     mean, logvar = vae_of(flow).moments(row.pixels)
     assert_close(mean, want["vae_mean"])

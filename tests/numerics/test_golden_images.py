@@ -12,11 +12,12 @@ from torch import Tensor
 
 from janus_core import Engine, GeneratedImage, GenerateRequest
 from janus_core.engine.batcher import lay_out
-from janus_core.engine.generate_tokens import ImageDrawer, ImageRow
+from janus_core.engine.rows import ImageRow
 from janus_core.engine.sampling import Sampling
+from janus_core.engine.token_lane import TokenLane, Watch
 from janus_core.processing.images import to_images
 
-from .conftest import expected
+from .conftest import answer, expected
 from .test_golden_processing import DRAWING
 
 TOLERANCE = 1e-4
@@ -26,26 +27,31 @@ BF16_TOLERANCE = 0.06
 
 
 def draw(
-    engine: Engine, guidance: float, pick: Callable[[Tensor, int], Tensor] | None = None
+    engine: Engine, guidance: float, pick: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw the golden prompt twice, together. Returns logits (conditional, then unconditional), mixed logits, codes."""
     ids: list[int] = expected("t2i")["prompt_ids"].tolist()
-    rows = [ImageRow(n, ids, guidance, Sampling(0.0, 1.0, 0, 0)) for n in range(2)]
+    num_codes = engine.model.config.num_codes_per_image
+    rows = [ImageRow(ids, guidance, Sampling(0.0, 1.0, 0, 0), num_codes) for _ in range(2)]
     seen: list[tuple[Tensor, Tensor]] = []
-    ImageDrawer(
+    tokenizer = engine.tokenizer
+    lane = TokenLane(
         engine.model,
-        pad_id=engine.tokenizer.pad_id,
-        is_cancelled=lambda _: False,
-        pick=pick,
-        on_logits=lambda logits, mixed: seen.append((logits.clone(), mixed.clone())),
-    ).run(rows)
+        image_id=tokenizer.image_id,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+        max_slots=4,
+        max_rows=4,
+        watch=Watch(on_image=lambda logits, mixed: seen.append((logits.clone(), mixed.clone())), pick=pick),
+    )
+    answer(lane, rows)
     codes = torch.stack([row.codes for row in rows if row.codes is not None])
     return torch.stack([logits for logits, _ in seen], 1), torch.stack([mixed for _, mixed in seen], 1), codes
 
 
-def official_stream() -> Callable[[Tensor, int], Tensor]:
+def official_stream() -> Callable[[Tensor], Tensor]:
     torch.manual_seed(42)
-    return lambda mixed, _: torch.multinomial(torch.softmax(mixed, -1), 1)[:, 0]
+    return lambda mixed: torch.multinomial(torch.softmax(mixed, -1), 1)[:, 0]
 
 
 def assert_close(ours: Tensor, want: Tensor) -> None:
@@ -125,7 +131,7 @@ def test_teacher_forcing(golden: Engine) -> None:
     want, model = expected("t2i"), golden.model
     prompt, codes = want["prompt_ids"][None], want["teacher.codes"]
     inputs = torch.cat((model.llama.embed_tokens(prompt), model.embed_codes(codes[:, :-1])), 1)
-    hidden = model.llama(inputs, lay_out([[0] * inputs.shape[1]], 0, 0, model.device).step)
+    hidden = model.llama(inputs, lay_out([[0] * inputs.shape[1]], 0, model.device).step)
     logits = model.image_logits(hidden[0, prompt.shape[1] - 1 :])
     assert_close(logits, want["teacher.logits"][0])
     assert_close(torch.nn.functional.cross_entropy(logits, codes[0])[None], want["teacher.ce_mean"])
@@ -135,7 +141,8 @@ def test_teacher_forcing(golden: Engine) -> None:
 def test_bfloat16_follows_the_official_codes(golden_bf16: Engine) -> None:
     """The guidance mix is float32 here and bf16 there, so the official codes are fed and the logits compared."""
     want = expected("t2i")
-    logits, mixed, _ = draw(golden_bf16, 5.0, lambda _, step: want["bf16_greedy.codes"][:, step])
+    codes = iter(want["bf16_greedy.codes"].unbind(1))
+    logits, mixed, _ = draw(golden_bf16, 5.0, lambda _: next(codes))
     conditional, unconditional, _ = want["bf16_greedy.logits_c_u_mix"].float().unbind(2)
     torch.testing.assert_close(logits[:2], conditional, rtol=0, atol=BF16_TOLERANCE)
     torch.testing.assert_close(logits[2:], unconditional, rtol=0, atol=BF16_TOLERANCE)

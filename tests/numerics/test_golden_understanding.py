@@ -11,9 +11,10 @@ from torch import Tensor
 
 from janus_core import Caption, CaptionRequest, Engine
 from janus_core.engine.batcher import lay_out
-from janus_core.engine.caption import Captioner, CaptionRow
+from janus_core.engine.rows import CaptionRow
+from janus_core.engine.token_lane import TokenLane, Watch
 
-from .conftest import expected
+from .conftest import answer, expected
 from .test_golden_processing import QUESTIONS, TEXT
 
 TOLERANCE = 1e-4
@@ -30,28 +31,31 @@ def requests(pictures: list[Image.Image]) -> list[CaptionRequest]:
 
 
 def prepared(engine: Engine, pictures: list[Image.Image]) -> list[CaptionRow]:
-    rows = [engine.prepare_caption(index, request) for index, request in enumerate(requests(pictures))]
+    rows = [engine.prepare_caption(request) for request in requests(pictures)]
     assert all(isinstance(row, CaptionRow) for row in rows)
     return [row for row in rows if isinstance(row, CaptionRow)]
 
 
-def watch(engine: Engine, rows: Sequence[CaptionRow]) -> dict[int, Tensor]:
-    """Caption rows together; the logits of every step, [steps, V], by row index."""
-    seen: dict[int, list[Tensor]] = {row.index: [] for row in rows}
+def watch(engine: Engine, rows: Sequence[CaptionRow]) -> list[Tensor]:
+    """Caption rows together; of each the logits of every step, [steps, V]."""
+    seen: dict[CaptionRow, list[Tensor]] = {row: [] for row in rows}
 
     def keep(active: Sequence[CaptionRow], logits: Tensor) -> None:
         for row, row_logits in zip(active, logits, strict=True):
-            seen[row.index].append(row_logits.clone())
+            seen[row].append(row_logits.clone())
 
-    Captioner(
+    tokenizer = engine.tokenizer
+    lane = TokenLane(
         engine.model,
-        image_id=engine.tokenizer.image_id,
-        eos_id=engine.tokenizer.eos_id,
-        num_rows=8,
-        is_cancelled=lambda _: False,
-        on_logits=keep,
-    ).run(rows)
-    return {index: torch.stack(steps) for index, steps in seen.items()}
+        image_id=tokenizer.image_id,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+        max_slots=8,
+        max_rows=8,
+        watch=Watch(on_text=keep),
+    )
+    answer(lane, rows)
+    return [torch.stack(seen[row]) for row in rows]
 
 
 def without_end(generated: Tensor) -> list[int]:
@@ -67,7 +71,7 @@ def test_tower_aligner_and_text_logits(golden: Engine) -> None:
     features = model.embed_images(pixels)
     torch.testing.assert_close(features, want["s0.aligner.out"], rtol=0, atol=TOLERANCE)
     embeddings = model.embed_prompt(want["s0.input_ids"], golden.tokenizer.image_id, features)
-    hidden = model.llama(embeddings, lay_out(want["s0.input_ids"].tolist(), 0, 0, model.device).step)
+    hidden = model.llama(embeddings, lay_out(want["s0.input_ids"].tolist(), 0, model.device).step)
     torch.testing.assert_close(hidden, want["s0.hidden_arange_pos"], rtol=0, atol=TOLERANCE)
     torch.testing.assert_close(model.text_logits(hidden[0]), want["s0.text_logits"][0], rtol=0, atol=TOLERANCE)
 
@@ -87,7 +91,7 @@ def test_prompt_embeddings(golden: Engine, pictures: list[Image.Image], number: 
 @pytest.mark.parametrize("number", range(2))
 def test_step_logits_alone(golden: Engine, pictures: list[Image.Image], number: int) -> None:
     want = expected("understand")
-    logits = watch(golden, [prepared(golden, pictures)[number]])[number]
+    (logits,) = watch(golden, [prepared(golden, pictures)[number]])
     torch.testing.assert_close(logits, want[f"s{number}.step_logits"][0], rtol=0, atol=TOLERANCE)
 
 
@@ -123,6 +127,6 @@ def test_bfloat16(golden_bf16: Engine, pictures: list[Image.Image]) -> None:
     features = model.embed_images(pixels)
     embeddings = model.embed_prompt(torch.tensor([row.ids]), golden_bf16.tokenizer.image_id, features)
     assert torch.equal(embeddings, want["inputs_embeds"])
-    hidden = model.llama(embeddings, lay_out([row.ids], 0, 0, model.device).step)
+    hidden = model.llama(embeddings, lay_out([row.ids], 0, model.device).step)
     logits = model.text_logits(hidden[0])
     torch.testing.assert_close(logits, want["text_logits"][0].float(), rtol=0, atol=BF16_TOLERANCE)

@@ -71,7 +71,7 @@ def test_gradients_of_the_image_tokenizer_are_those_of_plain_operations() -> Non
 
 def caption_loss(model: Reader, ids: Tensor, pixels: Tensor) -> Tensor:
     embeddings = model.embed_prompt(ids, IMAGE_ID, model.embed_images(pixels))
-    hidden = model.llama(embeddings, lay_out(ids.tolist(), 0, 0, ids.device).step)
+    hidden = model.llama(embeddings, lay_out(ids.tolist(), 0, ids.device).step)
     return model.text_logits(hidden.flatten(0, 1)).square().mean()
 
 
@@ -89,7 +89,7 @@ def test_captions_and_codes_learn_also_after_inference() -> None:
     assert torch.equal(loss, before)
     assert seen[0].shape == (1, ids.shape[1], model.config.llama.hidden_size)
     codes = torch.arange(6)[None]
-    hidden = model.llama(model.embed_codes(codes), lay_out(codes.tolist(), 0, 0, codes.device).step)
+    hidden = model.llama(model.embed_codes(codes), lay_out(codes.tolist(), 0, codes.device).step)
     (loss + seen[0].square().mean() + model.image_logits(hidden.flatten(0, 1)).square().mean()).backward()
     for part in (model.vision, model.aligner, model.llama, model.text_head, model.gen_aligner, model.gen_head):
         assert without_gradient(part) == []

@@ -112,7 +112,7 @@ def test_transformers_processor_makes_the_same_ids(ours: Engine, config: JanusCo
         engine = load_engine(saved, device="cpu")
         processor = JanusProcessor.from_pretrained(saved)
         picture = Image.effect_noise((48, 48), 90).convert("RGB")
-        row = engine.prepare_caption(0, CaptionRequest(picture, "What is it?"))
+        row = engine.prepare_caption(CaptionRequest(picture, "What is it?"))
         assert not isinstance(row, Rejected)
         prompt = chat.caption_prompt("What is it?", engine.roles).removeprefix(f"{chat.SYSTEM_PROMPT}\n\n")
         inputs = processor(text=prompt, images=[picture], return_tensors="pt")

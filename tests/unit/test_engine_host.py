@@ -1,85 +1,165 @@
-"""Requests of many tickets share batches, and one bad request answers for itself alone."""
+"""Requests of many tickets run side by side, and one bad request answers for itself alone."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
+from workers import engine_host
 from workers.engine_host import Caption, EngineHost, GenerateRequest, Rejected
 
 
-class RecordingEngine:
-    """Answers with the prompt; waits for `gate` so that a test decides when a batch begins."""
+@dataclass(eq=False)
+class Row:
+    prompt: str
+    job: str
+    answer: Caption | Rejected | None = None
+    error: Exception | None = None
+    is_cancelled: bool = False
+
+
+class GatedEngine:
+    """Answers with the prompt, everything at its next turn; a turn waits for `gate`, so that a test decides when."""
+
+    info = SimpleNamespace(name="gated")
+    max_rows = 4
 
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.begun = threading.Event()
-        self.batches: list[list[str]] = []
+        self.turns: list[list[str]] = []
+        self._started: list[Row] = []
 
-    def generate(self, requests: Sequence[GenerateRequest], *, is_cancelled: Callable[[int], bool]) -> list[Any]:
-        prompts = [request.prompt for request in requests]
-        self.batches.append(prompts)
+    @property
+    def is_idle(self) -> bool:
+        return not self._started
+
+    def prepare(self, request: GenerateRequest, *, job: str) -> Row | Rejected:
+        return Row(request.prompt, job) if request.prompt else Rejected("prompt_empty", "say something")
+
+    def start(self, row: Row) -> None:
+        self._started.append(row)
+
+    def turn(self) -> list[Row]:
         self.begun.set()
         assert self.gate.wait(10)
-        if "bad" in prompts:
-            raise RuntimeError("no kernel image is available")
-        return [
-            Rejected("cancelled", "c") if is_cancelled(i) else Caption(prompt, (), "stop")
-            for i, prompt in enumerate(prompts)
-        ]
+        left, self._started = self._started, []
+        self.turns.append([row.prompt for row in left if not row.is_cancelled])
+        bad = [row for row in left if row.prompt.startswith("bad")]
+        if bad and len(left) > 1:
+            self._started = [row for row in left if row not in bad]
+            for row in bad:
+                row.error = RuntimeError("no kernel image is available")
+            return bad
+        for row in left:
+            if row.prompt == "raise once":
+                row.prompt, self._started = "raised", left
+                raise RuntimeError("a batch failed")
+            row.answer = Rejected("cancelled", "c") if row.is_cancelled else Caption(row.prompt, (), "stop")
+        return left
 
 
 @pytest.fixture
-def engine() -> RecordingEngine:
-    return RecordingEngine()
+def engine() -> GatedEngine:
+    return GatedEngine()
 
 
 @pytest.fixture
-def host(engine: RecordingEngine) -> Iterator[EngineHost]:
-    opened = EngineHost({"a": engine, "b": engine}, max_batch=4)
+def host(engine: GatedEngine) -> Iterator[EngineHost]:
+    opened = EngineHost({"a": engine, "b": GatedEngine()})
     yield opened
     engine.gate.set()
     opened.close()
 
 
-def requests(*prompts: str) -> list[GenerateRequest]:
-    return [GenerateRequest(prompt=prompt) for prompt in prompts]
+def submit(host: EngineHost, *prompts: str) -> engine_host.Ticket:
+    ticket = host.prepare("a", [GenerateRequest(prompt=prompt) for prompt in prompts])
+    host.submit(ticket)
+    return ticket
 
 
-def test_tickets_share_batches_and_get_their_own_answers_in_order(host: EngineHost, engine: RecordingEngine) -> None:
-    first = host.submit("a", requests("1"))
+def texts(ticket: engine_host.Ticket) -> list[str]:
+    return [answer.text if isinstance(answer, Caption) else "" for answer in ticket.answers.result(5)]
+
+
+def test_tickets_run_side_by_side_and_get_their_own_answers_in_order(host: EngineHost, engine: GatedEngine) -> None:
+    first = submit(host, "1")
     assert engine.begun.wait(5)
-    others = [
-        host.submit("a", requests("2", "3")),
-        host.submit("b", requests("x")),
-        host.submit("a", requests("4", "5")),
-    ]
+    others = [submit(host, "2", "3"), submit(host, "4", "5")]
     engine.gate.set()
-    assert [answer.text for answer in first.answers.result(5)] == ["1"]
-    assert [[a.text for a in other.answers.result(5)] for other in others] == [["2", "3"], ["x"], ["4", "5"]]
-    assert engine.batches == [["1"], ["2", "3", "4", "5"], ["x"]]
+    assert texts(first) == ["1"]
+    assert [texts(other) for other in others] == [["2", "3"], ["4", "5"]]
+    assert engine.turns == [["1"], ["2", "3", "4", "5"]]
 
 
-def test_bad_request_fails_alone(host: EngineHost, engine: RecordingEngine) -> None:
-    blocker = host.submit("a", requests("0"))
+def test_rejected_requests_never_reach_the_engine_and_keep_their_place(host: EngineHost, engine: GatedEngine) -> None:
+    engine.gate.set()
+    answers = submit(host, "", "2").answers.result(5)
+    assert isinstance(answers[0], Rejected)
+    assert isinstance(answers[1], Caption)
+    only = submit(host, "").answers.result(0)
+    assert isinstance(only[0], Rejected)
+    assert submit(host).answers.result(0) == []
+
+
+def test_bad_request_fails_its_own_ticket_alone(host: EngineHost, engine: GatedEngine) -> None:
+    blocker = submit(host, "0")
     assert engine.begun.wait(5)
-    tickets = [host.submit("a", requests(prompt)) for prompt in ("1", "bad", "2", "3")]
+    tickets = [submit(host, *prompts) for prompts in (("1",), ("bad", "beside"), ("2",), ("3",))]
     engine.gate.set()
     blocker.answers.result(5)
-    assert [tickets[n].answers.result(5)[0].text for n in (0, 2, 3)] == ["1", "2", "3"]
+    assert [texts(tickets[n]) for n in (0, 2, 3)] == [["1"], ["2"], ["3"]]
     with pytest.raises(RuntimeError, match="kernel"):
         tickets[1].answers.result(5)
+    assert "beside" not in engine.turns[-1], "its item has failed"
 
 
-def test_cancelled_ticket_never_reaches_the_engine(host: EngineHost, engine: RecordingEngine) -> None:
-    running = host.submit("a", requests("1"))
+def test_batch_that_raised_runs_again(host: EngineHost, engine: GatedEngine) -> None:
+    engine.gate.set()
+    assert texts(submit(host, "raise once")) == ["raised"]
+
+
+def test_broken_device_ends_the_process(host: EngineHost, engine: GatedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    died = threading.Event()
+    monkeypatch.setattr(engine_host, "die", lambda reason: died.set() if "CUDA error" in reason else None)
+
+    def turn() -> list[Row]:
+        left, engine._started = engine._started, []
+        left[0].error = RuntimeError("CUDA error: an illegal memory access was encountered")
+        return left
+
+    monkeypatch.setattr(engine, "turn", turn)
+    submit(host, "1")
+    assert died.wait(5)
+
+
+def test_cancelled_tickets_leave(host: EngineHost, engine: GatedEngine) -> None:
+    running = submit(host, "1")
     assert engine.begun.wait(5)
-    waiting = host.submit("a", requests("2"))
+    waiting = submit(host, "2")
     waiting.cancel()
     running.cancel()
     engine.gate.set()
-    assert [ticket.answers.result(5)[0].code for ticket in (running, waiting)] == ["cancelled", "cancelled"]
-    assert engine.batches == [["1"]]
+    for ticket in (running, waiting):
+        (answer,) = ticket.answers.result(5)
+        assert isinstance(answer, Rejected)
+    assert engine.turns == [[], []]
+
+
+def test_closing_gives_up_what_runs(engine: GatedEngine) -> None:
+    host = EngineHost({"a": engine})
+    ticket = submit(host, "1")
+    assert engine.begun.wait(5)
+    assert host.stuck_seconds() > 0
+    closing = threading.Thread(target=host.close)
+    closing.start()
+    engine.gate.set()
+    closing.join(5)
+    assert ticket.answers.done()
+    assert host.stuck_seconds() == 0
+    with pytest.raises(RuntimeError, match="closed"):
+        submit(host, "2")

@@ -4,18 +4,20 @@ import torch
 
 from janus_core.configs import LlamaConfig
 from janus_core.engine.batcher import lay_out, lay_out_with_block, next_block, next_step, take
-from janus_core.engine.cache import KVCache, fill_holes
+from janus_core.engine.cache import KVCache
 from janus_core.engine.guidance import Guidance, without_prompt
 
 CPU = torch.device("cpu")
 
 
 def test_rows_start_at_zero_and_are_padded_behind() -> None:
-    prefill = lay_out([[1, 2, 3], [4]], pad_id=9, first_row=2, device=CPU)
+    prefill = lay_out([[1, 2, 3], [4]], pad_id=9, device=CPU, slots=[2, 3])
     assert prefill.ids.tolist() == [[1, 2, 3], [4, 9, 9]]
     assert prefill.last.tolist() == [2, 0]
     assert prefill.step.positions.tolist() == [[0, 1, 2], [0, 1, 2]]
-    assert (prefill.step.mask, prefill.step.first_row) == (None, 2)
+    assert prefill.step.mask is None
+    assert prefill.step.slots is not None
+    assert prefill.step.slots.tolist() == [2, 3]
 
 
 def test_a_step_sees_its_own_positions_and_the_newest() -> None:
@@ -27,7 +29,7 @@ def test_a_step_sees_its_own_positions_and_the_newest() -> None:
 
 def test_a_block_stands_behind_its_prompt_and_sees_it_unless_it_was_dropped() -> None:
     step = next_block([3, 1, 3], [False, False, True], num_tokens=2, device=CPU)
-    assert (step.is_kept, step.first_row) == (False, 0)
+    assert (step.is_kept, step.slots) == (False, None)
     assert step.positions.tolist() == [[3, 4], [1, 2], [3, 4]]
     assert step.mask is not None
     assert step.mask[:, 0].int().tolist() == [
@@ -58,14 +60,6 @@ def test_prefills_are_bounded_with_their_padding() -> None:
     assert take([500, 1], num_rows=9, num_tokens=100) == 1, "a long prompt goes alone rather than never"
 
 
-def test_holes_are_filled_from_the_end() -> None:
-    assert fill_holes(5, [1]) == [0, 4, 2, 3]
-    assert fill_holes(5, [4]) == [0, 1, 2, 3]
-    assert fill_holes(5, [0, 4]) == [3, 1, 2]
-    assert fill_holes(3, [0, 1, 2]) == []
-    assert all(source >= target for target, source in enumerate(fill_holes(9, [8, 0, 5, 2])))
-
-
 def small_cache(num_rows: int) -> KVCache:
     sizes = {"hidden_size": 4, "intermediate_size": 4, "vocab_size": 4, "max_positions": 8}
     config = LlamaConfig(
@@ -77,10 +71,11 @@ def small_cache(num_rows: int) -> KVCache:
 def test_cache_keeps_a_prefill_and_appends_each_row_at_its_own_place() -> None:
     cache = small_cache(3)
     keys = torch.arange(1.0, 25.0).view(2, 1, 3, 4)
-    prefill = lay_out([[1, 2, 3], [4]], pad_id=0, first_row=1, device=CPU)
+    prefill = lay_out([[1, 2, 3], [4]], pad_id=0, device=CPU, slots=[1, 2])
     assert cache.write(0, keys, -keys, prefill.step)[0] is keys
     assert torch.equal(cache.k_LRKSE[0, 1:, 0, :3], keys[:, 0])
-    cache.rearrange([1, 2])
+    cache.move(1, 0, 5)
+    cache.move(2, 1, 5)
     seen, values = cache.write(
         0, torch.full((2, 1, 1, 4), 50.0), torch.full((2, 1, 1, 4), 60.0), next_step(torch.tensor([3, 1]), 4)
     )
@@ -93,7 +88,7 @@ def test_cache_keeps_a_prefill_and_appends_each_row_at_its_own_place() -> None:
 def test_cache_shows_a_block_behind_what_it_holds_and_forgets_it() -> None:
     cache = small_cache(2)
     prompt = torch.arange(1.0, 25.0).view(2, 1, 3, 4)
-    cache.write(1, prompt, -prompt, lay_out([[1, 2, 3], [4]], pad_id=0, first_row=0, device=CPU).step)
+    cache.write(1, prompt, -prompt, lay_out([[1, 2, 3], [4]], pad_id=0, device=CPU).step)
     before = cache.k_LRKSE.clone()
     block = torch.full((2, 1, 2, 4), 50.0)
     keys, values = cache.write(1, block, -block, next_block([3, 1], [False, False], 2, CPU))
@@ -102,11 +97,13 @@ def test_cache_shows_a_block_behind_what_it_holds_and_forgets_it() -> None:
     assert torch.equal(cache.k_LRKSE, before)
 
 
-def test_cache_copies_a_prompt_to_several_rows() -> None:
+def test_cache_gives_a_prompt_to_another_slot() -> None:
     once, cache = small_cache(2), small_cache(3)
     once.k_LRKSE[:, 1] = 7
-    cache.copy_rows(once, [1, 0, 1])
-    assert cache.k_LRKSE[0, :, 0, 0, 0].tolist() == [7, 0, 7]
+    once.v_LRKSE[:, 1] = 8
+    cache.put(2, *once.get(1, 3))
+    assert cache.k_LRKSE[0, :, 0, :, 0].tolist() == [[0] * 5, [0] * 5, [7, 7, 7, 0, 0]]
+    assert cache.v_LRKSE[1, 2, 0, :, 3].tolist() == [8, 8, 8, 0, 0]
 
 
 def test_unconditional_prompt_is_as_long() -> None:

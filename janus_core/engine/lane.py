@@ -1,0 +1,143 @@
+"""Requests of one kind of step, answered together: each turn some begin, all that run take a step, some leave.
+
+What a row gets does not depend on which others run beside it; so a batch that failed, or a pool that was too large for
+the memory, costs time alone: its rows begin again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+import torch
+
+from janus_core.engine.cache import KVCache, bytes_per_token
+from janus_core.engine.devices import free_bytes
+from janus_core.engine.rows import Row
+from janus_core.engine.scheduler import Limits, Scheduler
+from janus_core.engine.seating import Seat, Seating
+from janus_core.models.reader import Reader
+
+PREFILL_TOKENS = 4096
+_CAPACITY_STEP = 256
+
+
+R = TypeVar("R", bound=Row)
+
+
+class Lane(ABC, Generic[R]):
+    """max_slots: of the pool, if they fit in half of the free memory; max_rows: requests at a time."""
+
+    def __init__(self, model: Reader, *, max_slots: int, max_rows: int) -> None:
+        self._model = model
+        self._most_slots = max(2, max_slots)  # a guided image needs two
+        self.scheduler: Scheduler[R] = Scheduler(Limits(0, 0, PREFILL_TOKENS, max_rows))
+        self._seating: Seating[R] = Seating()
+        self._cache: KVCache | None = None
+
+    @abstractmethod
+    def _open(self, cache: KVCache) -> None:
+        """The pool was made anew: nobody sits in it."""
+
+    @abstractmethod
+    def _begin(self, seats: Sequence[Seat[R]]) -> None:
+        """Fill the slots of newcomers."""
+
+    @abstractmethod
+    def _advance(self) -> int:
+        """Let everybody take a few steps; how many."""
+
+    @abstractmethod
+    def _move(self, source: int, target: int) -> None:
+        """Slot `target` goes on with what `source` held beside its cache."""
+
+    @property
+    def is_idle(self) -> bool:
+        return self.scheduler.is_idle
+
+    @torch.inference_mode()
+    def turn(self) -> list[R]:
+        """Go a bit further. Returns the rows that left: answered, cancelled, or at fault alone (`error`).
+
+        Raises what a batch raised; its rows then run again, each alone.
+        """
+        try:
+            return self._turn()
+        except Exception as error:
+            return self._recover(error)
+
+    def forget(self, rows: Sequence[R]) -> None:
+        """Give up rows, whether they run or wait."""
+        self._leave([row for row in rows if row in self.scheduler])
+
+    def _turn(self) -> list[R]:
+        gone = [row for row in (*self.scheduler.running, *self.scheduler.waiting()) if row.is_cancelled]
+        self._leave(gone)
+        positions = self.scheduler.too_long()
+        if positions is not None:
+            self._make_pool(positions)
+        if begun := self.scheduler.admit():
+            self._begin([self._seating.sit(row) for row in begun])
+            gone += self._leave_done()
+        if self.scheduler.running:
+            self._close_ranks()
+            self.scheduler.charge(self._advance())
+            gone += self._leave_done()
+        if self.scheduler.is_idle and self.scheduler.limits.num_slots < self._most_slots:
+            self._close_pool()  # something long made it narrow
+        return gone
+
+    def _leave_done(self) -> list[R]:
+        done = [row for row in self.scheduler.running if row.is_done]
+        self._leave(done)
+        return done
+
+    def _leave(self, rows: Sequence[R]) -> None:
+        self.scheduler.leave(rows)
+        self._seating.leave(rows)
+
+    def _close_ranks(self) -> None:
+        assert self._cache is not None
+        for source, target, row in self._seating.close_ranks():
+            self._cache.move(source, target, row.num_positions)
+            self._move(source, target)
+
+    # --- The pool ---------------------------------------------------------------------------------------------------
+
+    def _make_pool(self, positions: int) -> None:
+        """Slots of at least so many positions; of more if that costs none, so that all that waits fits."""
+        model = self._model
+        self._close_pool()
+        room = free_bytes(model.device) // 2 // bytes_per_token(model.llama.config, model.dtype, model.device)
+        longest = max(row.num_positions for row in self.scheduler.waiting())
+        capacity = max(positions, min(longest, room // self._most_slots))
+        capacity += -capacity % _CAPACITY_STEP
+        num_slots = max(2, min(self._most_slots, room // capacity))
+        self._cache = KVCache(model.llama.config, num_slots, capacity, model.dtype, model.device)
+        self.scheduler.limits = replace(self.scheduler.limits, num_slots=num_slots, capacity=capacity)
+        self._open(self._cache)
+
+    def _close_pool(self) -> None:
+        self._cache = None
+        self._seating = Seating()
+        self.scheduler.limits = replace(self.scheduler.limits, num_slots=0, capacity=0)
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _recover(self, error: Exception) -> list[R]:
+        rows = list(self.scheduler.running) or [row for row in [self.scheduler.next()] if row is not None]
+        for row in self.scheduler.running:
+            row.restart()
+        self._close_pool()
+        if isinstance(error, torch.OutOfMemoryError) and self._most_slots > 2:
+            self._most_slots //= 2
+            self.scheduler.requeue()
+            return []
+        if len(rows) == 1:
+            rows[0].error = error
+            self.scheduler.leave(rows)
+            return rows
+        self.scheduler.set_apart()
+        raise error
