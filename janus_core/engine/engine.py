@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any, Literal
 
 import torch
@@ -144,6 +145,7 @@ class Engine:
         self._drawer: Lane[Any] = self._reader
         if isinstance(model, JanusFlow):
             self._drawer = FlowLane(model, pad_id=tokenizer.pad_id, max_slots=max_rows)
+        self._left: list[Row] = []
         self._lanes: list[Lane[Any]] = [self._reader] if self._drawer is self._reader else [self._reader, self._drawer]
 
     def caption(
@@ -162,7 +164,7 @@ class Engine:
 
     @property
     def is_idle(self) -> bool:
-        return all(lane.is_idle for lane in self._lanes)
+        return not self._left and all(lane.is_idle for lane in self._lanes)
 
     def start(self, row: Row) -> None:
         """Queue a prepared request; `turn` returns it once it has its `answer`, or its `error`."""
@@ -172,12 +174,13 @@ class Engine:
     def turn(self) -> list[Row]:
         """Go a step further with everything that runs, and begin what fits. Returns what left.
 
-        Raises what a batch raised; its rows then run again, each alone, so that the one to blame is found.
+        Raises what a batch raised; its rows then run again in halves, so that the one to blame is found, and what left
+        meanwhile is returned by the next turn.
         """
-        left: list[Row] = []
         for lane in self._lanes:
             if not lane.is_idle:
-                left += lane.turn()
+                self._left += lane.turn()
+        left, self._left = self._left, []
         for row in left:
             if isinstance(row, CaptionRow) and row.is_done:
                 row.answer = Caption(self.tokenizer.decode(row.tokens), tuple(row.tokens), row.finish_reason or "stop")
@@ -187,11 +190,14 @@ class Engine:
         return left
 
     def forget(self, rows: Sequence[Row]) -> None:
-        """Give up what was started and has not left."""
+        """Give up what was started, whether it has left or not."""
+        self._left = [row for row in self._left if row not in rows]
         for lane in self._lanes:
             lane.forget(rows)
 
     def _answer(self, prepared: Sequence[Row | Rejected], is_cancelled: IsCancelled | None) -> list[Any]:
+        if not self.is_idle:
+            raise RuntimeError("requests that were started are still running; take turns until the engine is idle")
         waiting = {n: row for n, row in enumerate(prepared) if isinstance(row, Row)}
         try:
             for row in waiting.values():
@@ -216,6 +222,7 @@ class Engine:
                 for row, picture in zip(some, self.painter.decode(some), strict=True):
                     row.answer = picture
             except Exception as error:
+                clear_frames(error.__traceback__)
                 if len(some) == 1:
                     some[0].error = error
                 else:

@@ -53,9 +53,11 @@ class FlowLane(Lane[FlowRow]):
         self._flow, self._on_move = model, on_move
         self._prompts = PromptBook(model, pad_id, PREFILL_TOKENS if max_rows > 1 else 0)
 
-    def _open(self, cache: KVCache) -> None:
-        self._slots = _Slots(self._flow, cache.num_slots)
+    def _open(self, cache: KVCache | None) -> None:
         self._batch: _Batch | None = None
+        self._slots = _Slots(self._flow, cache.num_slots if cache else 0)
+        if cache is None:
+            self._prompts.forget()
 
     def _move(self, source: int, target: int) -> None:
         self._slots.move(source, target)
@@ -86,7 +88,7 @@ class FlowLane(Lane[FlowRow]):
             row.num_moved += 1
             if row.num_moved == len(row.moves):
                 row.latents = latents
-        return 1
+        return 1 + self._flow.config.num_latent_tokens
 
 
 class _Slots:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from traceback import clear_frames
 from typing import Generic, TypeVar
 
 import torch
@@ -32,14 +33,17 @@ class Lane(ABC, Generic[R]):
 
     def __init__(self, model: Reader, *, max_slots: int, max_rows: int) -> None:
         self._model = model
-        self._most_slots = max(2, max_slots)  # a guided image needs two
-        self.scheduler: Scheduler[R] = Scheduler(Limits(0, 0, PREFILL_TOKENS, max_rows))
+        self._max_slots = max(2, max_slots)  # a guided image needs two
+        self._usual = Limits(0, 0, PREFILL_TOKENS, max_rows)
+        self.scheduler: Scheduler[R] = Scheduler(self._usual)
         self._seating: Seating[R] = Seating()
         self._cache: KVCache | None = None
+        self._left: list[R] = []
+        self._most_slots = self._max_slots  # fewer after memory ran out
 
     @abstractmethod
-    def _open(self, cache: KVCache) -> None:
-        """The pool was made anew: nobody sits in it."""
+    def _open(self, cache: KVCache | None) -> None:
+        """The pool was made anew, and nobody sits in it; None: it is gone, with everything that belongs to it."""
 
     @abstractmethod
     def _begin(self, seats: Sequence[Seat[R]]) -> None:
@@ -47,7 +51,7 @@ class Lane(ABC, Generic[R]):
 
     @abstractmethod
     def _advance(self) -> int:
-        """Let everybody take a few steps; how many."""
+        """Let everybody take a few steps. Returns how many tokens of each slot went through the model."""
 
     @abstractmethod
     def _move(self, source: int, target: int) -> None:
@@ -55,44 +59,46 @@ class Lane(ABC, Generic[R]):
 
     @property
     def is_idle(self) -> bool:
-        return self.scheduler.is_idle
+        return self.scheduler.is_idle and not self._left
 
     @torch.inference_mode()
     def turn(self) -> list[R]:
         """Go a bit further. Returns the rows that left: answered, cancelled, or at fault alone (`error`).
 
-        Raises what a batch raised; its rows then run again, each alone.
+        Raises what a batch raised; its rows then run again in halves, and what left before is returned next time.
         """
         try:
-            return self._turn()
+            self._turn()
         except Exception as error:
-            return self._recover(error)
+            self._recover(error)
+        left, self._left = self._left, []
+        return left
 
     def forget(self, rows: Sequence[R]) -> None:
-        """Give up rows, whether they run or wait."""
+        """Give up rows, whether they run, wait or have left."""
         self._leave([row for row in rows if row in self.scheduler])
+        self._left = [row for row in self._left if row not in rows]
 
-    def _turn(self) -> list[R]:
-        gone = [row for row in (*self.scheduler.running, *self.scheduler.waiting()) if row.is_cancelled]
-        self._leave(gone)
+    def _turn(self) -> None:
+        waiting = self.scheduler.waiting()
+        self._let_go([row for row in (*self.scheduler.running, *waiting) if row.is_cancelled])
         positions = self.scheduler.too_long()
         if positions is not None:
             self._make_pool(positions)
         if begun := self.scheduler.admit():
             self._begin([self._seating.sit(row) for row in begun])
-            gone += self._leave_done()
+            self._let_go([row for row in self.scheduler.running if row.is_done])
         if self.scheduler.running:
             self._close_ranks()
             self.scheduler.charge(self._advance())
-            gone += self._leave_done()
-        if self.scheduler.is_idle and self.scheduler.limits.num_slots < self._most_slots:
-            self._close_pool()  # something long made it narrow
-        return gone
+            self._let_go([row for row in self.scheduler.running if row.is_done])
+        if self.scheduler.is_idle:
+            self._close_pool()
+            self._most_slots, self.scheduler.limits = self._max_slots, self._usual
 
-    def _leave_done(self) -> list[R]:
-        done = [row for row in self.scheduler.running if row.is_done]
-        self._leave(done)
-        return done
+    def _let_go(self, rows: Sequence[R]) -> None:
+        self._leave(rows)
+        self._left += rows
 
     def _leave(self, rows: Sequence[R]) -> None:
         self.scheduler.leave(rows)
@@ -111,33 +117,41 @@ class Lane(ABC, Generic[R]):
         model = self._model
         self._close_pool()
         room = free_bytes(model.device) // 2 // bytes_per_token(model.llama.config, model.dtype, model.device)
-        longest = max(row.num_positions for row in self.scheduler.waiting())
-        capacity = max(positions, min(longest, room // self._most_slots))
+        capacity = positions
+        if self._most_slots == self._max_slots:
+            longest = max(row.num_positions for row in self.scheduler.waiting())
+            capacity = max(positions, min(longest, room // self._most_slots))
         capacity += -capacity % _CAPACITY_STEP
         num_slots = max(2, min(self._most_slots, room // capacity))
-        self._cache = KVCache(model.llama.config, num_slots, capacity, model.dtype, model.device)
         self.scheduler.limits = replace(self.scheduler.limits, num_slots=num_slots, capacity=capacity)
+        self._cache = KVCache(model.llama.config, num_slots, capacity, model.dtype, model.device)
         self._open(self._cache)
 
     def _close_pool(self) -> None:
         self._cache = None
+        self._open(None)
         self._seating = Seating()
         self.scheduler.limits = replace(self.scheduler.limits, num_slots=0, capacity=0)
         if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _recover(self, error: Exception) -> list[R]:
+    def _recover(self, error: Exception) -> None:
+        """Take the batch apart, or shrink the pool; what cannot be helped leaves with the error, or is raised."""
+        clear_frames(error.__traceback__)  # they hold the cache
+        num_slots = self.scheduler.limits.num_slots
         rows = list(self.scheduler.running) or [row for row in [self.scheduler.next()] if row is not None]
         for row in self.scheduler.running:
             row.restart()
         self._close_pool()
-        if isinstance(error, torch.OutOfMemoryError) and self._most_slots > 2:
-            self._most_slots //= 2
+        if isinstance(error, torch.OutOfMemoryError) and num_slots > 2:
+            self._most_slots = max(2, num_slots // 2)
+            fewer = max(1, self.scheduler.limits.prefill_tokens // 2)
+            self.scheduler.limits = replace(self.scheduler.limits, prefill_tokens=fewer)
             self.scheduler.requeue()
-            return []
-        if len(rows) == 1:
+        elif len(rows) == 1:
             rows[0].error = error
-            self.scheduler.leave(rows)
-            return rows
-        self.scheduler.set_apart()
-        raise error
+            self._let_go(rows)
+            self._most_slots, self.scheduler.limits = self._max_slots, self._usual
+        else:
+            self.scheduler.set_apart()
+            raise error

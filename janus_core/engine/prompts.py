@@ -18,7 +18,7 @@ from janus_core.engine.batcher import lay_out, take
 from janus_core.engine.cache import KVCache
 from janus_core.models.reader import Reader
 
-MAX_KEPT_TOKENS = 4096
+MAX_KEPT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +32,13 @@ class Prompt:
     values: Tensor
     last: Tensor
 
+    @property
+    def num_bytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes + self.last.nbytes
+
 
 class PromptBook:
-    """The prompts that were asked for last, up to MAX_KEPT_TOKENS tokens of them."""
+    """The prompts that were asked for last, up to MAX_KEPT_BYTES of them."""
 
     def __init__(self, model: Reader, pad_id: int, prefill_tokens: int) -> None:
         self._model, self._pad_id, self._prefill_tokens = model, pad_id, prefill_tokens
@@ -47,6 +51,9 @@ class PromptBook:
         known |= self._compute({ids for ids in wanted if ids not in known})
         self._keep(known)
         return [known[ids] for ids in wanted]
+
+    def forget(self) -> None:
+        self._kept.clear()
 
     def _compute(self, prompts: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], Prompt]:
         computed: dict[tuple[int, ...], Prompt] = {}
@@ -71,5 +78,5 @@ class PromptBook:
         for ids, prompt in prompts.items():
             self._kept[ids] = prompt
             self._kept.move_to_end(ids)
-        while self._kept and sum(map(len, self._kept)) > MAX_KEPT_TOKENS:
+        while sum(prompt.num_bytes for prompt in self._kept.values()) > MAX_KEPT_BYTES:
             self._kept.popitem(last=False)

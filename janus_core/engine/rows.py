@@ -19,7 +19,7 @@ Answer: TypeAlias = Caption | GeneratedImage | Rejected
 class Row(ABC):
     """ids: the prompt, image placeholders expanded. job: whose share of the engine it counts against.
 
-    is_cancelled: may be set by any thread; the row leaves before the next step.
+    is_cancelled: may be set by any thread; the row leaves before the next turn.
     answer: once it left. error: what the engine raised over this row alone, in place of an answer.
     """
 
@@ -77,6 +77,7 @@ class CaptionRow(Row):
 
     def restart(self) -> None:
         self.tokens.clear()
+        self.finish_reason = None
 
     def accept(self, token: int, eos_id: int) -> None:
         """One more token; whatever comes after the end is left out."""
@@ -106,6 +107,10 @@ class ImageRow(Row):
     @property
     def num_slots(self) -> int:
         return 1 if self.guidance == 1 else 2
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.ids) * self.num_slots
 
     @property
     def num_positions(self) -> int:

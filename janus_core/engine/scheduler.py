@@ -9,7 +9,7 @@ would fit: so nobody starves, and at most one slot is idle while requests wait.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -59,7 +59,7 @@ class Scheduler(Generic[R]):
         self.limits = limits
         self.running: list[R] = []
         self._jobs: dict[str, _Job[R]] = {}
-        self._apart: deque[R] = deque()
+        self._apart: deque[list[R]] = deque()  # groups of rows
         self._runs_apart = False
         self._clock = 0.0  # what the job that went last had had
 
@@ -76,10 +76,14 @@ class Scheduler(Generic[R]):
 
     def waiting(self) -> list[R]:
         """Everything that was not begun, job by job."""
-        return [*self._apart, *(row for job in self._jobs.values() for row in job.waiting)]
+        apart = [row for group in self._apart for row in group]
+        return [*apart, *(row for job in self._jobs.values() for row in job.waiting)]
 
     def add(self, row: R) -> None:
-        self._job_of(row).waiting.append(row)
+        job = self._job_of(row)
+        if not job.waiting:
+            job.had = max(job.had, self._clock)
+        job.waiting.append(row)
 
     def admit(self) -> list[R]:
         """The requests to begin now. They run from here on, until they `leave`."""
@@ -87,13 +91,9 @@ class Scheduler(Generic[R]):
             return self._admit_apart()
         self._runs_apart = False
         admitted: list[R] = []
-        longest = 0
-        while (row := self.next()) is not None and self._fits(row):
-            longest = max(longest, row.num_prompt_tokens)
-            if admitted and longest * (len(admitted) + 1) > self.limits.prefill_tokens:
-                break
+        while (row := self.next()) is not None and self._fits(row, beside=admitted):
             job = self._jobs[row.job]
-            self._clock = job.had
+            self._clock = max(self._clock, job.had)
             job.had += row.num_prompt_tokens
             job.num_running += 1
             job.waiting.popleft()
@@ -104,7 +104,7 @@ class Scheduler(Generic[R]):
     def next(self) -> R | None:
         """Whose turn it is to begin."""
         if self._apart:
-            return self._apart[0]
+            return self._apart[0][0]
         waiting = [job for job in self._jobs.values() if job.waiting]
         return min(waiting, key=lambda job: job.had).waiting[0] if waiting else None
 
@@ -127,9 +127,11 @@ class Scheduler(Generic[R]):
             if row in self.running:
                 self.running.remove(row)
                 job.num_running -= 1
-            elif row in self._apart:
-                self._apart.remove(row)
+            elif group := next((group for group in self._apart if row in group), None):
+                group.remove(row)
                 job.num_running -= 1
+                if not group:
+                    self._apart.remove(group)
             else:
                 job.waiting.remove(row)
             if not job.waiting and not job.num_running:
@@ -144,22 +146,33 @@ class Scheduler(Generic[R]):
         self.running.clear()
 
     def set_apart(self) -> None:
-        """What runs begins again, each alone and before all others: so that who breaks the batch is found."""
-        self._apart.extendleft(reversed(self.running))
+        """What runs begins again, one half after the other and before all others: so who breaks a batch is found."""
+        middle = (len(self.running) + 1) // 2
+        groups = [self.running[:middle], self.running[middle:]]
+        self._apart.extendleft(group for group in reversed(groups) if group)
         self.running.clear()
 
     def _admit_apart(self) -> list[R]:
-        if self.running or not self._has_room_for(self._apart[0]):
+        """The next group; what of it does not fit any more stays one of its own."""
+        if self.running:
             return []
-        self._runs_apart = True
-        self.running.append(self._apart.popleft())
+        group = self._apart.popleft()
+        while group and self._fits(group[0], beside=self.running):
+            self.running.append(group.pop(0))
+        if group:
+            self._apart.appendleft(group)
+        self._runs_apart = bool(self.running)
         return list(self.running)
 
     def _job_of(self, row: R) -> _Job[R]:
         return self._jobs.setdefault(row.job, _Job(self._clock))
 
-    def _fits(self, row: R) -> bool:
-        return len(self.running) < self.limits.max_rows and row.num_slots <= self.num_free and self._has_room_for(row)
+    def _fits(self, row: R, beside: Sequence[R]) -> bool:
+        """Whether there are slots for it, and its prompt can be computed together with those of the others."""
+        if len(self.running) == self.limits.max_rows or row.num_slots > self.num_free or not self._has_room_for(row):
+            return False
+        longest = max(each.num_prompt_tokens for each in (*beside, row))
+        return not beside or longest * (len(beside) + 1) <= self.limits.prefill_tokens
 
     def _has_room_for(self, row: R) -> bool:
         return row.num_positions <= self.limits.capacity and row.num_slots <= self.limits.num_slots

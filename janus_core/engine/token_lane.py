@@ -63,9 +63,12 @@ class TokenLane(Lane[TokenRow]):
         self._watch = watch or Watch()
         self._steps_between_looks = 1 if model.device.type == "cpu" else STEPS_BETWEEN_LOOKS
 
-    def _open(self, cache: KVCache) -> None:
-        self._slots = _Slots(cache.num_slots, cache.capacity, self._model.device)
+    def _open(self, cache: KVCache | None) -> None:
         self._batch: _Batch | None = None
+        num_slots, capacity = (cache.num_slots, cache.capacity) if cache else (0, 0)
+        self._slots = _Slots(num_slots, capacity, self._model.device)
+        if cache is None:
+            self._prompts.forget()
 
     def _move(self, source: int, target: int) -> None:
         self._slots.move(source, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,8 @@ from janus_core.checkpoints.random import write_random_checkpoint
 from janus_core.configs import LlamaConfig
 from janus_core.engine import lane
 from janus_core.engine.cache import KVCache
-from janus_core.engine.rows import Row
+from janus_core.engine.prompts import PromptBook
+from janus_core.engine.rows import CaptionRow, ImageRow, Row
 
 NUM_REQUESTS = 24
 Request = TypeVar("Request")
@@ -280,30 +282,157 @@ def test_what_comes_later_joins_what_runs_and_what_is_cancelled_leaves(engine: E
             assert row.answer == want
 
 
+class Breaking:
+    """An engine whose model raises while `wrong` says so of the pixels it is given; `raised` counts."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception] = RuntimeError) -> None:
+        self.engine = load_engine(folder, device="cpu", dtype="float32")
+        self.wrong: Callable[[torch.Tensor], bool] = lambda _: False
+        self.raised = 0
+        embed_images = self.engine.model.embed_images
+
+        def embed(pixels: torch.Tensor) -> torch.Tensor:
+            if self.wrong(pixels):
+                self.raised += 1
+                raise error("no kernel image is available")
+            return embed_images(pixels)
+
+        monkeypatch.setattr(self.engine.model, "embed_images", embed)
+
+    def start(self, requests: Sequence[CaptionRequest | GenerateRequest]) -> list[Row]:
+        rows = [self.engine.prepare(request) for request in requests]
+        started = [row for row in rows if isinstance(row, Row)]
+        for row in started:
+            self.engine.start(row)
+        return started
+
+    def run(self) -> list[Row]:
+        """Turns to the end, whatever they raise; what left, in that order."""
+        left: list[Row] = []
+        while not self.engine.is_idle:
+            with suppress(RuntimeError):
+                left += self.engine.turn()
+        return left
+
+
 def test_who_breaks_a_batch_is_found_and_the_others_are_answered(
     folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions = caption_requests()[:6]
-    breaking = load_engine(folder, device="cpu", dtype="float32")
-    rows = [breaking.prepare_caption(request) for request in captions]
-    embed_images = breaking.model.embed_images
-
-    def embed(pixels: torch.Tensor) -> torch.Tensor:
-        if any(torch.equal(image, rows[2].pixels[0]) for image in pixels):
-            raise RuntimeError("no kernel image is available")
-        return embed_images(pixels)
-
-    monkeypatch.setattr(breaking.model, "embed_images", embed)
-    with pytest.raises(RuntimeError, match="no kernel"):
-        breaking.caption([captions[0], captions[2]])
-    assert breaking.is_idle
-    for row in rows:
-        breaking.start(row)
-    with pytest.raises(RuntimeError, match="no kernel"):
-        breaking.turn()
-    while not breaking.is_idle:
-        breaking.turn()
-    assert [str(row.error) for row in rows if row.error] == ["no kernel image is available"]
-    assert rows[2].error is not None
+    breaking = Breaking(folder, monkeypatch)
+    rows = breaking.start(captions)
+    assert isinstance(rows[2], CaptionRow)
+    bad = rows[2].pixels[0]
+    breaking.wrong = lambda pixels: any(torch.equal(image, bad) for image in pixels)
+    left = breaking.run()
+    assert sorted(map(id, left)) == sorted(map(id, rows))
+    assert [str(row.error) for row in rows] == ["None", "None", "no kernel image is available", *["None"] * 3]
     want = engine.caption(captions)
     assert [row.answer for row in rows if row is not rows[2]] == [want[n] for n in (0, 1, 3, 4, 5)]
+    assert breaking.raised == 3, "six together, three, and one"
+    with pytest.raises(RuntimeError, match="no kernel"):
+        breaking.engine.caption([captions[0], captions[2]])
+    assert breaking.engine.is_idle
+    assert breaking.engine.caption(captions[:1]) == want[:1]
+
+
+def test_what_left_before_a_turn_raised_is_not_lost(
+    folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaking = Breaking(folder, monkeypatch)
+    captions, drawings = caption_requests()[:2], image_requests()[:3]
+    one, other = breaking.start(captions)
+    images = breaking.start(drawings)
+    breaking.engine.turn()
+    one.is_cancelled = True
+    late = breaking.start(caption_requests()[2:3])
+    breaking.wrong = lambda _: breaking.raised == 0
+    with pytest.raises(RuntimeError, match="no kernel"):
+        breaking.engine.turn()
+    assert not breaking.engine.is_idle
+    left = breaking.run()
+    assert sorted(map(id, left)) == sorted(map(id, [one, other, *images, *late]))
+    assert isinstance(one.answer, Rejected)
+    assert [row.answer for row in (other, *late)] == engine.caption(caption_requests()[1:3])
+    assert codes([row.answer for row in images]) == codes(engine.generate(drawings))  # type: ignore[misc]
+
+
+def test_an_answer_that_ended_in_a_turn_that_raised_is_made_again_in_full(
+    folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caption of one token ends as it begins; the drawing that begins beside it raises."""
+    short, drawing = CaptionRequest(pictures(1)[0], "?", max_new_tokens=1), image_requests()[1]
+    breaking = load_engine(folder, device="cpu", dtype="float32")
+    look_up, raised = PromptBook.look_up, []
+
+    def once(self: PromptBook, prompts: Sequence[Sequence[int]]) -> Any:
+        if not raised:
+            raised.append(True)
+            raise torch.OutOfMemoryError("of a small device")
+        return look_up(self, prompts)
+
+    monkeypatch.setattr(PromptBook, "look_up", once)
+    rows = [breaking.prepare(request) for request in (short, drawing)]
+    for row in rows:
+        assert isinstance(row, Row)
+        breaking.start(row)
+    while not breaking.is_idle:
+        breaking.turn()
+    assert raised
+    assert [row.answer for row in rows if isinstance(row, CaptionRow)] == engine.caption([short])
+
+
+def test_a_request_too_large_for_any_pool_fails_alone_and_leaves_the_pool_as_it_was(
+    folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = caption_requests()[:6]
+    breaking = Breaking(folder, monkeypatch, torch.OutOfMemoryError)
+    rows = breaking.start(captions)
+    assert isinstance(rows[2], CaptionRow)
+    bad = rows[2].pixels[0]
+    breaking.wrong = lambda pixels: any(torch.equal(image, bad) for image in pixels)
+    breaking.run()
+    assert [type(row.error) for row in rows if row.error] == [torch.OutOfMemoryError]
+    want = engine.caption(captions)
+    assert [row.answer for row in rows if row is not rows[2]] == [want[n] for n in (0, 1, 3, 4, 5)]
+    made: list[int] = []
+
+    class Watched(KVCache):
+        def __init__(self, config: LlamaConfig, num_slots: int, *rest: Any) -> None:
+            made.append(num_slots)
+            super().__init__(config, num_slots, *rest)
+
+    monkeypatch.setattr(lane, "KVCache", Watched)
+    breaking.engine.caption(captions[:1])
+    assert made == [16]
+
+
+@pytest.mark.parametrize("steps", [2, 7])
+def test_nor_on_how_often_the_host_looks(folder: Path, engine: Engine, steps: int) -> None:
+    """An accelerator takes several steps between two looks."""
+    seldom = load_engine(folder, device="cpu", dtype="float32")
+    seldom._reader._steps_between_looks = steps
+    assert seldom.caption(caption_requests()) == engine.caption(caption_requests())
+    assert codes(seldom.generate(image_requests()[:6])) == codes(engine.generate(image_requests()[:6]))
+
+
+def test_the_images_of_a_prompt_share_it_over_turns_until_it_is_forgotten(engine: Engine) -> None:
+    asked: list[int] = []
+    hook = engine.model.llama.register_forward_hook(lambda _, given, __: asked.append(given[0].shape[1]))
+    rows = [engine.prepare_image(GenerateRequest("a cat", seed=seed)) for seed in range(2)]
+    first, second = (row for row in rows if isinstance(row, ImageRow))
+    try:
+        engine.start(first)
+        engine.turn()
+        engine.start(second)
+        while not engine.is_idle:
+            engine.turn()
+    finally:
+        hook.remove()
+    assert asked.count(len(first.ids)) == 1, "both halves of both images"
+    assert set(asked) == {1, len(first.ids)}
+    book = PromptBook(engine.model, pad_id=0, prefill_tokens=64)
+    (one,), (again,) = book.look_up([[5, 6, 7]]), book.look_up([[5, 6, 7]])
+    assert one is again
+    book.forget()
+    assert book.look_up([[5, 6, 7]])[0] is not one

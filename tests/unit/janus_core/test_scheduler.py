@@ -176,18 +176,38 @@ def test_what_fits_no_slot_waits_until_the_pool_can_be_made_anew() -> None:
     assert len(simulation.turn()) == 2
 
 
-def test_rows_set_apart_run_alone_and_before_all_others() -> None:
+def test_rows_set_apart_run_in_halves_and_before_all_others() -> None:
     simulation = Simulation()
-    rows = [Fake("a", 1, 4) for _ in range(3)]
+    scheduler, rows = simulation.scheduler, [Fake("a", 1, 4) for _ in range(5)]
     for row in rows:
-        simulation.scheduler.add(row)
+        scheduler.add(row)
     simulation.turn()
-    simulation.scheduler.add(Fake("b", 1, 1))
-    simulation.scheduler.set_apart()
-    for row in rows:
-        assert simulation.turn() == [row]
-        simulation.run(lambda: not simulation.scheduler.running)
+    scheduler.add(Fake("b", 1, 1))
+    scheduler.set_apart()
+    assert simulation.turn() == rows[:3]
+    scheduler.set_apart()
+    assert simulation.turn() == rows[:2]
+    assert simulation.turn() == [], "nobody joins"
+    scheduler.leave([rows[2], rows[4]])
+    simulation.run(lambda: not scheduler.running)
+    assert simulation.turn() == [rows[3]]
+    simulation.run(lambda: not scheduler.running)
     assert [row.job for row in simulation.turn()] == ["b"]
+    assert scheduler.is_idle
+
+
+def test_a_job_that_always_runs_a_little_saves_up_no_share() -> None:
+    simulation = Simulation()
+    simulation.scheduler.add(Fake("a", 1, 1000, 1))
+    simulation.scheduler.limits = replace(LIMITS, capacity=2000)
+    for _ in range(2000):
+        simulation.scheduler.add(Fake("b", 1, 10))
+    simulation.run(lambda: len(simulation.done) > 400)
+    for _ in range(500):
+        simulation.scheduler.add(Fake("a", 1, 10))
+    before = simulation.had["b"]
+    simulation.run(lambda: len(simulation.done) > 600)
+    assert simulation.had["b"] - before > 600
 
 
 def test_newcomers_sit_in_holes_and_the_last_move_forward() -> None:
