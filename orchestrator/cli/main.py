@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import administration, doctor, evaluate, jobs, models, servers, submit, train
+from orchestrator.cli import administration, bench, doctor, evaluate, jobs, models, servers, submit, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +18,7 @@ app.command()(evaluate.evaluate)
 app.command()(train.train)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
+app.add_typer(bench.app, name="bench")
 app.add_typer(administration.teams, name="teams")
 app.add_typer(administration.keys, name="keys")
 for command in (

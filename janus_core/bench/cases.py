@@ -1,0 +1,50 @@
+"""What is measured: so many captions or images at a time, and how long each part of them took."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Task = Literal["caption", "generate"]
+
+GUIDANCE = 5.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """batch: requests at a time, all alike but for their image or seed.
+
+    prompt_tokens: of a drawing's prompt, so long that the context is that of an average step. num_tokens: of an answer.
+    """
+
+    task: Task
+    batch: int
+    prompt_tokens: int
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """first_seconds: until every request has its first token. step_seconds: of each token after it.
+
+    tokens: [batch, num_tokens], greedy.
+    """
+
+    first_seconds: float
+    step_seconds: Sequence[float]
+    tokens: Sequence[Sequence[int]]
+
+    @property
+    def step(self) -> float:
+        """The median of the steps, in seconds."""
+        return statistics.median(self.step_seconds)
+
+
+class Contender(Protocol):
+    """Who answers a case: we, or a peer."""
+
+    name: str
+
+    def run(self, case: Case) -> Timing: ...
