@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,8 +38,8 @@ class KVCache:
         self, config: LlamaConfig, num_slots: int, capacity: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         shape = (config.num_layers, num_slots, config.num_kv_heads, capacity, config.head_size)
-        self.k_LRKSE = torch.zeros(shape, dtype=stored_dtype(dtype, device), device=device)
-        self.v_LRKSE = torch.zeros_like(self.k_LRKSE)
+        self.k_LRKSE = _zeros(shape, stored_dtype(dtype, device), device)
+        self.v_LRKSE = _zeros(shape, stored_dtype(dtype, device), device)
         self.num_slots, self.capacity = num_slots, capacity
         self._slot_index = torch.arange(num_slots, device=device)
 
@@ -79,6 +80,13 @@ class KVCache:
         num_positions = k_LKSE.shape[2]
         self.k_LRKSE[:, slot, :, :num_positions] = k_LKSE
         self.v_LRKSE[:, slot, :, :num_positions] = v_LKSE
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """On the CPU by way of numpy: slots that were never used then take no memory, where torch would touch them all."""
+    if device.type == "cpu" and dtype == torch.float32:
+        return torch.from_numpy(np.zeros(shape, dtype=np.float32))
+    return torch.zeros(shape, dtype=dtype, device=device)
 
 
 def stored_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
