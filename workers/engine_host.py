@@ -187,7 +187,7 @@ class EngineHost:
         try:
             left = engine.turn()
         except Exception as error:
-            # Its rows run again, each alone; the one to blame then leaves with the error.
+            # Its rows run again in halves, until the one to blame is alone and leaves with the error.
             _die_if_broken(error)
             get_logger(model=engine.info.name).warning("batch_raised", error=f"{type(error).__name__}: {error}"[:500])
             return

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from janus_core.errors import JanusCoreError
+
 Task = Literal["caption", "generate"]
 
-GUIDANCE = 5.0
+
+class CaseInvalid(JanusCoreError):
+    """What cannot be measured as it was asked for."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import statistics
 
 import torch
 
-from janus_core.bench.cases import GUIDANCE, Case, Timing
+from janus_core.bench.cases import Case, CaseInvalid, Timing
+from janus_core.bench.clock import now
 from janus_core.bench.inputs import Inputs
-from janus_core.bench.probe import synchronise
 from janus_core.engine.engine import Engine
+from janus_core.engine.painters import TOKEN_GUIDANCE
 from janus_core.engine.rows import CaptionRow, ImageRow
 from janus_core.engine.sampling import Sampling
 from janus_core.engine.token_lane import TokenLane, Watch
@@ -24,17 +25,20 @@ class Ours:
         self._engine, self._inputs = engine, inputs
 
     def run(self, case: Case) -> Timing:
-        rows, lane = self._rows(case), self._lane(case)
+        rows, lane, device = self._rows(case), self._lane(case), self._engine.model.device
         for row in rows:
             lane.scheduler.add(row)
         turns: list[tuple[float, bool]] = []
         while not lane.is_idle:
-            waits, began = bool(lane.scheduler.waiting()), time.perf_counter()
+            waits, began = bool(lane.scheduler.waiting()), now(device)
             lane.turn()
-            synchronise(self._engine.model.device)
-            turns.append((time.perf_counter() - began, waits))
+            turns.append((now(device) - began, waits))
         steps = [seconds for seconds, waited in turns if not waited]
-        usual = sorted(steps)[len(steps) // 2]
+        if not steps:
+            raise CaseInvalid(
+                f"answers of {case.num_tokens} tokens end before {case.batch} requests have begun; ask for more"
+            )
+        usual = statistics.median(steps)
         first = sum(seconds - usual for seconds, waited in turns if waited)  # such a turn takes a step as well
         tokens = [row.tokens if isinstance(row, CaptionRow) else _codes(row) for row in rows]
         return Timing(first, steps, tokens)
@@ -43,7 +47,7 @@ class Ours:
         if case.task == "caption":
             return [*self._inputs.caption_rows(case)]
         ids = self._inputs.drawing(case)
-        return [ImageRow(ids, GUIDANCE, GREEDY, case.num_tokens) for _ in range(case.batch)]
+        return [ImageRow(ids, TOKEN_GUIDANCE, GREEDY, case.num_tokens) for _ in range(case.batch)]
 
     def _lane(self, case: Case) -> TokenLane:
         eos_id = self._inputs.eos_id

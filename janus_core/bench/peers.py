@@ -9,7 +9,6 @@ Source: deepseek-ai/Janus@1daa72f generation_inference.py:50-118, inference.py:4
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from janus_core.bench.cases import GUIDANCE, Case, Timing
+from janus_core.bench.cases import Case, Timing
+from janus_core.bench.clock import now
 from janus_core.bench.inputs import Inputs
+from janus_core.engine.painters import TOKEN_GUIDANCE
 
 
 def load_peer(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
@@ -40,13 +41,14 @@ class Transformers:
     @torch.inference_mode()
     def run(self, case: Case) -> Timing:
         ticks: list[float] = []
-        hook = self._model.model.language_model.register_forward_hook(lambda *_: ticks.append(time.perf_counter()))
-        began = time.perf_counter()
+        device = self._model.device
+        hook = self._model.model.language_model.register_forward_hook(lambda *_: ticks.append(now(device)))
+        began = now(self._model.device)
         try:
             tokens = self._draw(case) if case.task == "generate" else self._caption(case)
         finally:
             hook.remove()
-        ends = [*ticks[1:], time.perf_counter()]  # a token is chosen between two calls
+        ends = [*ticks[1:], now(self._model.device)]  # a token is chosen between two calls
         steps = [end - start for start, end in zip(ticks, ends, strict=True)][: case.num_tokens - 1]
         return Timing(ticks[0] - began, steps, tokens.tolist())
 
@@ -60,7 +62,7 @@ class Transformers:
                 attention_mask=torch.ones_like(ids),
                 generation_mode="image",
                 do_sample=False,
-                guidance_scale=GUIDANCE,
+                guidance_scale=TOKEN_GUIDANCE,
             )
         finally:
             tower.num_image_tokens = usual
@@ -89,7 +91,7 @@ class OfficialStyle:
 
     @torch.inference_mode()
     def run(self, case: Case) -> Timing:
-        began = time.perf_counter()
+        began = now(self._model.device)
         embeddings = self._drawing(case) if case.task == "generate" else self._question(case)
         cache, chosen, ticks = None, [], []
         for _ in range(case.num_tokens):
@@ -98,7 +100,7 @@ class OfficialStyle:
             tokens = self._choose(case, out.last_hidden_state)
             chosen.append(tokens)
             embeddings = self._embed(case, tokens)
-            ticks.append(time.perf_counter())
+            ticks.append(now(self._model.device))
         steps = [end - start for start, end in pairwise(ticks)]
         return Timing(ticks[0] - began, steps, torch.stack(chosen, dim=1).tolist())
 
@@ -124,7 +126,7 @@ class OfficialStyle:
             return words
         logits_BC = self._model.model.generation_head(hidden_BTD[:, -1, :])
         conditional, unconditional = logits_BC[0::2], logits_BC[1::2]
-        codes: Tensor = (unconditional + GUIDANCE * (conditional - unconditional)).argmax(-1)
+        codes: Tensor = (unconditional + TOKEN_GUIDANCE * (conditional - unconditional)).argmax(-1)
         return codes
 
     def _embed(self, case: Case, tokens_B: Tensor) -> Tensor:

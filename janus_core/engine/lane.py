@@ -24,7 +24,6 @@ from janus_core.models.reader import Reader
 PREFILL_TOKENS = 4096
 _CAPACITY_STEP = 256
 
-
 R = TypeVar("R", bound=Row)
 
 

@@ -29,10 +29,6 @@ class Seating(Generic[R]):
     def __init__(self) -> None:
         self.seats: list[Seat[R]] = []
 
-    @property
-    def num_taken(self) -> int:
-        return sum(len(seat.slots) for seat in self.seats)
-
     def sit(self, row: R) -> Seat[R]:
         taken = {slot for seat in self.seats for slot in seat.slots}
         free = (slot for slot in range(len(taken) + row.num_slots) if slot not in taken)

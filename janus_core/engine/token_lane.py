@@ -74,7 +74,6 @@ class TokenLane(Lane[TokenRow]):
         self._slots.move(source, target)
 
     def _begin(self, seats: Sequence[Seat[TokenRow]]) -> None:
-        self._batch = None
         for seat in seats:
             self._slots.put_stream(seat)
         captions = [seat for seat in seats if isinstance(seat.row, CaptionRow)]

@@ -47,6 +47,8 @@ def test_a_table_and_a_folder_that_is_none(folder: Path, tmp_path: Path, capsys:
     assert ours.startswith("janus-batch")
     assert peer.startswith("official-style")
     assert "100%" in peer
+    assert main([f"--model={folder}", "--task=caption", "--batch=300", "--tokens=2", "--rounds=1", "--peer=none"]) == 1
+    assert "ask for more" in capsys.readouterr().err
     assert main([f"--model={tmp_path / 'nothing'}"]) == 1
     assert "nothing" in capsys.readouterr().err
 

@@ -220,4 +220,4 @@ def test_newcomers_sit_in_holes_and_the_last_move_forward() -> None:
     assert seating.close_ranks() == [(5, 2, rows[3])]
     assert seats[3].slots == [4, 2]
     assert seating.close_ranks() == []
-    assert seating.num_taken == 5
+    assert sorted(slot for seat in seating.seats for slot in seat.slots) == [0, 1, 2, 3, 4]
