@@ -21,8 +21,8 @@ USER janus
 CMD ["python", "-m", "orchestrator.api"]
 
 FROM base AS worker
-# Compiled steps need a C compiler on first use.
-RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+# Compiled steps need a compiler on first use: gcc on a GPU, g++ on the CPU.
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     pip install "$(ls /wheels/janus_batch-*.whl)[server,worker]"
 # A new volume takes the owner of the folder that it is mounted on.

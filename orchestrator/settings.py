@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     worker_id: str = ""  # empty: host, pid and a random tail
     device: str = "auto"
     dtype: str = "auto"
+    kernels: Literal["auto", "plain", "packed", "compiled"] = "auto"
+    quantize: Literal["none", "int8"] = "none"
     shards_in_flight: int = 2
     max_batch: int = Field(default=0, ge=0)  # rows in one step; 0: 16 on the CPU and 64 elsewhere
     max_image_bytes: int = 64 * 2**20

@@ -34,14 +34,14 @@ Request: TypeAlias = CaptionRequest | GenerateRequest
 Answer: TypeAlias = Caption | GeneratedImage | Rejected
 
 
-def load(models: Sequence[str], *, device: str, dtype: str, max_rows: int | None) -> dict[str, Any]:
-    """Engines by model name, from `name` (a registry name) or `name=/path/to/checkpoint`."""
+def load(models: Sequence[str], **options: Any) -> dict[str, Any]:
+    """Engines by model name, from `name` (a registry name) or `name=/path/to/checkpoint`; options: `load_engine`'s."""
     from janus_core import load_engine  # torch comes with it
 
     engines = {}
     for model in models:
         name, _, path = model.partition("=")
-        engines[name] = load_engine(path or name, device=device, dtype=dtype, max_rows=max_rows)
+        engines[name] = load_engine(path or name, **options)
     return engines
 
 

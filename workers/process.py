@@ -31,7 +31,12 @@ class WorkerProcess:
         self.sessions: SessionFactory = session_factory(engine)
         self.store = open_store(settings)
         engines = engine_host.load(
-            settings.worker_models, device=settings.device, dtype=settings.dtype, max_rows=settings.max_batch or None
+            settings.worker_models,
+            device=settings.device,
+            dtype=settings.dtype,
+            kernels=settings.kernels,
+            quantize=settings.quantize,
+            max_rows=settings.max_batch or None,
         )
         self.host = EngineHost(engines)
         self.heartbeat = Heartbeat(

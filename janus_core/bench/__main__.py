@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--kernels", choices=("auto", "plain", "packed", "compiled"), default="auto")
+    parser.add_argument("--quantize", choices=("none", "int8"), default="none")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     return parser
@@ -68,7 +70,13 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    engine = load_engine(options.model, device=options.device, dtype=options.dtype)
+    engine = load_engine(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        kernels=options.kernels,
+        quantize=options.quantize,
+    )
     inputs = Inputs(engine)
     case = Case(options.task, options.batch, options.prompt_tokens, options.tokens)
     wanted = () if options.peer == "none" else PEERS if options.peer == "all" else (options.peer,)

@@ -43,7 +43,7 @@ def lay_out(
         step=Step(
             positions=positions_BT,
             mask=None,
-            slots=None if slots is None else torch.tensor(slots, device=device),
+            slots=slots,
         ),
     )
 

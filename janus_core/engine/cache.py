@@ -5,6 +5,8 @@ Shapes: L layers, R slots, K key heads, S positions, E head size, T new tokens, 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +22,14 @@ class Step:
 
     positions: int64 [B, T], of each new token in its own row.
     mask: None: causal among the new tokens alone (a prefill). Else bool [B, 1, T, S], true where a token may look.
-    slots: int64 [B], the cache's slots of the rows; None: the first ones, in their order.
+    slots: the cache's slots of the rows; None: the first ones, in their order.
     is_kept: whether the cache keeps the new tokens. Of those that it does not keep S counts the cached positions first,
         and then the new tokens themselves.
     """
 
     positions: Tensor
     mask: Tensor | None
-    slots: Tensor | None = None
+    slots: Sequence[int] | None = None
     is_kept: bool = True
 
 
@@ -38,8 +40,7 @@ class KVCache:
         self, config: LlamaConfig, num_slots: int, capacity: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         shape = (config.num_layers, num_slots, config.num_kv_heads, capacity, config.head_size)
-        self.k_LRKSE = _zeros(shape, stored_dtype(dtype, device), device)
-        self.v_LRKSE = _zeros(shape, stored_dtype(dtype, device), device)
+        self.k_LRKSE, self.v_LRKSE = _zeros(shape, dtype, device), _zeros(shape, dtype, device)
         self.num_slots, self.capacity = num_slots, capacity
         self._slot_index = torch.arange(num_slots, device=device)
 
@@ -50,11 +51,10 @@ class KVCache:
         with them behind.
         """
         num_rows, _, num_tokens, _ = k_BKTE.shape
-        keys, values = self.k_LRKSE[layer], self.v_LRKSE[layer]
+        keys, values = self.layer(layer)
         if step.mask is None:
-            slots = self._slot_index[:num_rows] if step.slots is None else step.slots
-            keys[slots, :, :num_tokens] = k_BKTE.to(keys.dtype)
-            values[slots, :, :num_tokens] = v_BKTE.to(values.dtype)
+            for row, slot in enumerate(step.slots or range(num_rows)):
+                keys[slot, :, :num_tokens], values[slot, :, :num_tokens] = k_BKTE[row], v_BKTE[row]
             return k_BKTE, v_BKTE
         assert step.slots is None, "attention reads slots where they lie"
         keys, values = keys[:num_rows], values[:num_rows]
@@ -66,6 +66,10 @@ class KVCache:
         values[index] = v_BKTE[:, :, 0].to(values.dtype)
         seen = step.mask.shape[-1]
         return keys[:, :, :seen], values[:, :, :seen]
+
+    def layer(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [R, K, S, E] of a layer."""
+        return self.k_LRKSE[layer], self.v_LRKSE[layer]
 
     def move(self, source: int, target: int, num_positions: int) -> None:
         """Let a slot hold what another one holds, up to so many positions."""
@@ -84,17 +88,12 @@ class KVCache:
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """On the CPU by way of numpy: slots that were never used then take no memory, where torch would touch them all."""
-    if device.type == "cpu" and dtype == torch.float32:
-        return torch.from_numpy(np.zeros(shape, dtype=np.float32))
+    if device.type == "cpu":
+        num_bytes = math.prod(shape) * dtype.itemsize
+        return torch.from_numpy(np.zeros(num_bytes, dtype=np.uint8)).view(dtype).view(shape)
     return torch.zeros(shape, dtype=dtype, device=device)
 
 
-def stored_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """What keys and values are kept in: float32 on the CPU, where attention over a bfloat16 cache is half as fast."""
-    return torch.float32 if device.type == "cpu" else dtype
-
-
-def bytes_per_token(config: LlamaConfig, dtype: torch.dtype, device: torch.device) -> int:
-    """Cache bytes of one token of one slot of a model of this dtype."""
-    per_value = stored_dtype(dtype, device).itemsize
-    return 2 * config.num_layers * config.num_kv_heads * config.head_size * per_value
+def bytes_per_token(config: LlamaConfig, dtype: torch.dtype) -> int:
+    """Bytes of one token of one slot of a cache of this dtype."""
+    return 2 * config.num_layers * config.num_kv_heads * config.head_size * dtype.itemsize

@@ -17,6 +17,7 @@ from janus_core.configs import JanusFlowConfig
 from janus_core.engine.devices import choose_device, choose_dtype
 from janus_core.engine.flow_lane import FlowLane
 from janus_core.engine.lane import Lane
+from janus_core.engine.packing import KernelChoice, Quantize, make_fast
 from janus_core.engine.painters import Painter, choose_painter
 from janus_core.engine.requests import Caption, CaptionRequest, GeneratedImage, GenerateRequest, Rejected, find_fault
 from janus_core.engine.rows import CaptionRow, FlowRow, ImageRow, Row
@@ -55,6 +56,8 @@ def load_engine(
     roles: Literal["auto", "plain", "bracketed"] = "auto",
     name: str | None = None,
     max_rows: int | None = None,
+    quantize: Quantize = "none",
+    kernels: KernelChoice = "auto",
 ) -> Engine:
     """Load a checkpoint folder, or a pulled model by its name.
 
@@ -64,6 +67,9 @@ def load_engine(
         roles: how prompts name the speakers; "auto" asks the registry, then whether the tokenizer knows <|User|>.
             JanusFlow's are plain whatever is asked for.
         name: for `info`; the registered or the folder's name unless given.
+        quantize: "int8" halves the language model's weights, on the CPU.
+        kernels: "plain" rounds as the published code does, "packed" and "compiled" are faster; see engine/packing.py.
+            "auto" is compiled for large models in bfloat16 on the CPU, plain for the others there, else packed.
         max_rows: most rows in one forward pass (a guided image is two); 16 on the CPU and 64 elsewhere unless given.
     Raises:
         UnknownModel, DeviceUnavailable, and the kinds of CheckpointError.
@@ -81,6 +87,8 @@ def load_engine(
         roles = known.roles if known else "bracketed" if bracketed else "plain"
     model = load_model(folder, chosen, choose_dtype(dtype, chosen))
     _check_fit(folder, model, tokenizer, images)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    make_fast(model, kernels, quantize)
     info = EngineInfo(
         name=name or (known.name if known else folder.resolve().name),
         family=known.family if known else _guess_family(is_flow, roles),
@@ -89,7 +97,7 @@ def load_engine(
         dtype=str(model.dtype).removeprefix("torch."),
         image_size=model.config.siglip.image_size,
         max_positions=model.config.max_positions,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=num_parameters,
     )
     rows = max_rows or (16 if chosen.type == "cpu" else 64)
     return Engine(model, choose_painter(folder, model), tokenizer, images, chat.ROLES[roles], info, rows)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from janus_core.engine.batcher import next_block
 from janus_core.engine.cache import KVCache
+from janus_core.engine.devices import prefill_tokens
 from janus_core.engine.guidance import Guidance
-from janus_core.engine.lane import PREFILL_TOKENS, Lane
+from janus_core.engine.lane import Lane
 from janus_core.engine.prompts import PromptBook
 from janus_core.engine.rows import FlowRow
 from janus_core.engine.seating import Seat
@@ -51,7 +52,7 @@ class FlowLane(Lane[FlowRow]):
             max_rows = 1 if model.device.type == "cpu" else max_slots
         super().__init__(model, max_slots=max_slots, max_rows=max_rows)
         self._flow, self._on_move = model, on_move
-        self._prompts = PromptBook(model, pad_id, PREFILL_TOKENS if max_rows > 1 else 0)
+        self._prompts = PromptBook(model, pad_id, prefill_tokens(model.device) if max_rows > 1 else 0)
 
     def _open(self, cache: KVCache | None) -> None:
         self._batch: _Batch | None = None

@@ -15,13 +15,12 @@ from typing import Generic, TypeVar
 import torch
 
 from janus_core.engine.cache import KVCache, bytes_per_token
-from janus_core.engine.devices import free_bytes
+from janus_core.engine.devices import free_bytes, prefill_tokens
 from janus_core.engine.rows import Row
 from janus_core.engine.scheduler import Limits, Scheduler
 from janus_core.engine.seating import Seat, Seating
 from janus_core.models.reader import Reader
 
-PREFILL_TOKENS = 4096
 _CAPACITY_STEP = 256
 
 R = TypeVar("R", bound=Row)
@@ -33,7 +32,7 @@ class Lane(ABC, Generic[R]):
     def __init__(self, model: Reader, *, max_slots: int, max_rows: int) -> None:
         self._model = model
         self._max_slots = max(2, max_slots)  # a guided image needs two
-        self._usual = Limits(0, 0, PREFILL_TOKENS, max_rows)
+        self._usual = Limits(0, 0, prefill_tokens(model.device), max_rows)
         self.scheduler: Scheduler[R] = Scheduler(self._usual)
         self._seating: Seating[R] = Seating()
         self._cache: KVCache | None = None
@@ -115,7 +114,7 @@ class Lane(ABC, Generic[R]):
         """Slots of at least so many positions; of more if that costs none, so that all that waits fits."""
         model = self._model
         self._close_pool()
-        room = free_bytes(model.device) // 2 // bytes_per_token(model.llama.config, model.dtype, model.device)
+        room = free_bytes(model.device) // 2 // bytes_per_token(model.llama.config, model.llama.cache_dtype)
         capacity = positions
         if self._most_slots == self._max_slots:
             longest = max(row.num_positions for row in self.scheduler.waiting())
@@ -123,7 +122,7 @@ class Lane(ABC, Generic[R]):
         capacity += -capacity % _CAPACITY_STEP
         num_slots = max(2, min(self._most_slots, room // capacity))
         self.scheduler.limits = replace(self.scheduler.limits, num_slots=num_slots, capacity=capacity)
-        self._cache = KVCache(model.llama.config, num_slots, capacity, model.dtype, model.device)
+        self._cache = KVCache(model.llama.config, num_slots, capacity, model.llama.cache_dtype, model.device)
         self._open(self._cache)
 
     def _close_pool(self) -> None:

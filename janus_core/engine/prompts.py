@@ -67,7 +67,7 @@ class PromptBook:
 
     def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> list[Prompt]:
         model = self._model
-        cache = KVCache(model.llama.config, len(prompts), len(prompts[-1]), model.dtype, model.device)
+        cache = KVCache(model.llama.config, len(prompts), len(prompts[-1]), model.llama.cache_dtype, model.device)
         laid = lay_out(prompts, self._pad_id, model.device)
         hidden_PTD = model.llama(model.llama.embed_tokens(laid.ids), laid.step, cache)
         last_PD = hidden_PTD[torch.arange(len(prompts), device=model.device), laid.last]

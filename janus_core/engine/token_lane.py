@@ -17,8 +17,9 @@ from torch import Tensor
 
 from janus_core.engine.batcher import lay_out, next_step
 from janus_core.engine.cache import KVCache
+from janus_core.engine.devices import prefill_tokens
 from janus_core.engine.guidance import Guidance, without_prompt
-from janus_core.engine.lane import PREFILL_TOKENS, Lane
+from janus_core.engine.lane import Lane
 from janus_core.engine.prompts import PromptBook
 from janus_core.engine.rows import CaptionRow, ImageRow
 from janus_core.engine.sampling import Picker, draw_stream, sampling_device
@@ -59,7 +60,7 @@ class TokenLane(Lane[TokenRow]):
     ) -> None:
         super().__init__(model, max_slots=max_slots, max_rows=max_rows)
         self._image_id, self._eos_id, self._pad_id = image_id, eos_id, pad_id
-        self._prompts = PromptBook(model, pad_id, PREFILL_TOKENS)
+        self._prompts = PromptBook(model, pad_id, prefill_tokens(model.device))
         self._watch = watch or Watch()
         self._steps_between_looks = 1 if model.device.type == "cpu" else STEPS_BETWEEN_LOOKS
 

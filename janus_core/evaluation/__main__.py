@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=_natural, help="of drawing, JanusFlow alone")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
     parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
+    parser.add_argument("--quantize", choices=("none", "int8"), default="none", help="int8: the language model")
     parser.add_argument("--threads", type=_natural, help="processor threads; all where not given")
     parser.add_argument("--out", type=Path, help="a folder for evaluation.json and evaluation.png")
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
@@ -72,7 +73,7 @@ def _run(options: argparse.Namespace, plan: Plan) -> Evaluation:
         import torch
 
         torch.set_num_threads(options.threads)
-    engine = load_engine(options.model, device=options.device, dtype=options.dtype)
+    engine = load_engine(options.model, device=options.device, dtype=options.dtype, quantize=options.quantize)
     from rich.console import Console
     from rich.progress import Progress, TaskID
 

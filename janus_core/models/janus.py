@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from janus_core.configs import JanusConfig
+from janus_core.models.layers import Linear
 from janus_core.models.llama import Llama
 from janus_core.models.projectors import Projector
 from janus_core.models.reader import Reader
@@ -28,12 +29,19 @@ class Janus(Reader):
         self.gen_aligner = Projector((vq.code_size, *[hidden] * config.gen_aligner_depth))
         self.gen_head = Projector((hidden, config.gen_head_width, vq.num_codes))
         self.llama = Llama(config.llama, config.max_positions)
-        self.text_head = nn.Linear(hidden, config.llama.vocab_size, bias=False)
+        self.text_head = Linear(hidden, config.llama.vocab_size, bias=False)
+        self._folded_codes_CD: Tensor | None = None
 
     def embed_codes(self, codes: Tensor) -> Tensor:
         """Image codes as the language model's input, [..., D]. Their embedding is not brought to unit length."""
+        if self._folded_codes_CD is not None:
+            return nn.functional.embedding(codes, self._folded_codes_CD)
         out: Tensor = self.gen_aligner(self.gen_embed(codes))
         return out
+
+    def fold_codes(self) -> None:
+        """Compute what `embed_codes` gives for every code once and for all; the model is not to change after it."""
+        self._folded_codes_CD = self.gen_aligner(self.gen_embed.weight)
 
     def image_logits(self, hidden_RD: Tensor) -> Tensor:
         """float32 [R, C]."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from janus_core.configs import JanusFlowConfig
 from janus_core.engine.cache import KVCache, Step
-from janus_core.models.layers import RMSNorm
+from janus_core.models.layers import Linear, RMSNorm
 from janus_core.models.llama import Llama
 from janus_core.models.projectors import Projector
 from janus_core.models.reader import Reader
@@ -30,11 +30,11 @@ class JanusFlow(Reader):
         self.aligner = Projector((config.siglip.width, hidden))
         self.image_start = nn.Parameter(torch.empty(1, hidden))
         self.gen_encoder = UViTEncoder(uvit, hidden)
-        self.gen_encoder_aligner = nn.Linear(uvit.width, hidden)
+        self.gen_encoder_aligner = Linear(uvit.width, hidden)
         self.llama = Llama(config.llama, config.max_positions)
-        self.text_head = nn.Linear(hidden, config.llama.vocab_size, bias=False)
+        self.text_head = Linear(hidden, config.llama.vocab_size, bias=False)
         self.gen_decoder_norm = RMSNorm(hidden, config.llama.norm_eps)
-        self.gen_decoder_aligner = nn.Linear(hidden, uvit.read_width)
+        self.gen_decoder_aligner = Linear(hidden, uvit.read_width)
         self.gen_decoder = UViTDecoder(uvit, hidden)
 
     def reset_parameters(self) -> None:

@@ -8,12 +8,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from janus_core.models.kernels import Fused
 
-class RMSNorm(nn.Module):
-    """x / rms(x) in float32, cast back, and only then times the weight (the order matters in bf16).
 
-    Source: transformers models/llama/modeling_llama.py LlamaRMSNorm.
-    """
+class Linear(nn.Linear):
+    """x W^T + b, and what follows it most often: a kernel may do both in one go (engine/packing.py)."""
+
+    def gelu(self, x: Tensor) -> Tensor:
+        return nn.functional.gelu(self(x))
+
+    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        out: Tensor = residual + self(x)
+        return out
+
+
+class RMSNorm(Fused):
+    """See `kernels.rms_norm`."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -21,9 +31,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
+        return self.kernels.rms_norm(x, self.weight, self.eps)
 
 
 def rotary_table(num_positions: int, head_size: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -33,9 +41,3 @@ def rotary_table(num_positions: int, head_size: int, theta: float, device: torch
     angles = torch.arange(num_positions, device=device).float()[:, None] * frequencies[None, :]
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
-
-
-def rotate(x_BHTE: Tensor, cos_BT: Tensor, sin_BT: Tensor) -> Tensor:
-    """Turn queries or keys to their positions; cosines and sines are [B, 1, T, E]."""
-    first, second = x_BHTE.chunk(2, dim=-1)
-    return x_BHTE * cos_BT + torch.cat((-second, first), dim=-1) * sin_BT

@@ -1,6 +1,6 @@
 """The language model: a plain Llama decoder over embeddings, with a static cache.
 
-Shapes: B rows, T tokens, D width, H query heads, K key heads, E head size, S cached positions.
+Shapes: B rows, T tokens, N = B T, D width, H query heads, K key heads, E head size, S cached positions.
 Source: transformers models/llama/modeling_llama.py. q, k, v and gate, up are fused; the sums are the same.
 
 Rows are laid out from position 0 with padding behind (see engine/batcher.py). So a prefill needs no mask beside the
@@ -9,53 +9,71 @@ causal one, and a step masks what lies behind each row's own position.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 
 from janus_core.configs import LlamaConfig
 from janus_core.engine.cache import KVCache, Step
-from janus_core.models.layers import RMSNorm, rotary_table, rotate
+from janus_core.models.kernels import Fused
+from janus_core.models.layers import Linear, RMSNorm, rotary_table
 
 
-class Attention(nn.Module):
-    """Causal attention with rotary positions; scale 1/sqrt(E)."""
+class Angles(NamedTuple):
+    """Of all tokens, [N, E] each."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+class Attention(Fused):
+    """x + causal attention, with rotary positions, of what is normed; scale 1/sqrt(E)."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.num_heads, self.num_kv_heads, self.head_size = config.num_heads, config.num_kv_heads, config.head_size
+        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
         fused = (config.num_heads + 2 * config.num_kv_heads) * config.head_size
-        self.qkv_proj = nn.Linear(config.hidden_size, fused, bias=False)
-        self.o_proj = nn.Linear(config.num_heads * config.head_size, config.hidden_size, bias=False)
+        self.qkv_proj = Linear(config.hidden_size, fused, bias=False)
+        self.o_proj = Linear(config.num_heads * config.head_size, config.hidden_size, bias=False)
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, layer: int, cache: KVCache | None, step: Step) -> Tensor:
-        heads = self.qkv_proj(x_BTD).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-        q, k, v = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+    def forward(
+        self, x_ND: Tensor, normed_ND: Tensor, angles: Angles, layer: int, cache: KVCache | None, step: Step
+    ) -> Tensor:
+        qkv_NF = self.qkv_proj(normed_ND)
+        attend_newest = self.kernels.attend_newest
+        if cache is not None and attend_newest is not None and step.mask is not None and step.is_kept:
+            keys, values = cache.layer(layer)
+            num_seen = step.mask.shape[-1]
+            mixed_NF = attend_newest(
+                qkv_NF, angles.cos, angles.sin, keys, values, step.positions[:, 0], num_seen, self.num_heads
+            )
+        else:
+            mixed_NF = self._attend(qkv_NF, angles, layer, cache, step)
+        return self.o_proj.add_to(x_ND, mixed_NF)
+
+    def _attend(self, qkv_NF: Tensor, angles: Angles, layer: int, cache: KVCache | None, step: Step) -> Tensor:
+        """[N, H E], of tokens that the cache does not hold, or that are its newest."""
+        shape = step.positions.shape
+        cos, sin = (torch.unflatten(rows, 0, shape)[:, None] for rows in (angles.cos, angles.sin))
+        qkv_BTF = torch.unflatten(qkv_NF, 0, shape)
+        q, k, v = self.kernels.rotated_heads(qkv_BTF, cos, sin, self.num_heads, self.num_kv_heads)
         if cache is not None:
             k, v = cache.write(layer, k, v, step)
-        mixed = nn.functional.scaled_dot_product_attention(
-            q.to(k.dtype),
-            k,
-            v,
-            attn_mask=step.mask,
-            is_causal=step.mask is None,
-            enable_gqa=self.num_heads != self.num_kv_heads,
-        )
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2).to(x_BTD.dtype))
-        return out
+        mixed_BTF = self.kernels.attend(q.to(k.dtype), k, v, step.mask, step.mask is None)
+        return mixed_BTF.flatten(0, 1).to(qkv_NF.dtype)
 
 
-class Mlp(nn.Module):
-    """down(silu(gate x) * up x)."""
+class Mlp(Fused):
+    """x + down(silu(gate) * up) of what is normed."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up_proj = Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        out: Tensor = self.down_proj(nn.functional.silu(gate) * up)
-        return out
+    def forward(self, x: Tensor, normed: Tensor) -> Tensor:
+        return self.down_proj.add_to(x, self.kernels.gated(self.gate_up_proj(normed)))
 
 
 class Layer(nn.Module):
@@ -66,13 +84,13 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
         self.mlp = Mlp(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layer: int, cache: KVCache | None, step: Step) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, layer, cache, step)
-        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+    def forward(self, x_ND: Tensor, angles: Angles, layer: int, cache: KVCache | None, step: Step) -> Tensor:
+        x_ND = self.self_attn(x_ND, self.input_layernorm(x_ND), angles, layer, cache, step)
+        out: Tensor = self.mlp(x_ND, self.post_attention_layernorm(x_ND))
         return out
 
 
-class Llama(nn.Module):
+class Llama(Fused):
     def __init__(self, config: LlamaConfig, max_positions: int) -> None:
         super().__init__()
         self.config = config
@@ -90,15 +108,24 @@ class Llama(nn.Module):
             step: where they stand and what they may see.
             cache: takes their keys and values and, on a step, gives back the earlier ones.
         """
-        cos, sin = self._angles(x_BTD, step.positions)
+        angles = self._angles(x_BTD, step.positions)
+        x_ND = x_BTD.flatten(0, 1)
         for index, layer in enumerate(self.layers):
-            x_BTD = layer(x_BTD, cos, sin, index, cache, step)
-        out: Tensor = self.norm(x_BTD)
-        return out
+            x_ND = layer(x_ND, angles, index, cache, step)
+        hidden_ND: Tensor = self.norm(x_ND)
+        return hidden_ND.view(x_BTD.shape)
 
-    def _angles(self, x: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """What keys and values are kept in. torch's attention over a bfloat16 cache is half as fast on the CPU."""
+        weight = self.norm.weight
+        wide = weight.device.type == "cpu" and self.kernels.attend_newest is None
+        return torch.float32 if wide else weight.dtype
+
+    def _angles(self, x: Tensor, positions_BT: Tensor) -> Angles:
         if self._rotary is None or self._rotary[0].device != x.device or self._rotary[0].dtype != x.dtype:
             cos, sin = rotary_table(self.max_positions, self.config.head_size, self.config.rope_theta, x.device)
             self._rotary = cos.to(x.dtype), sin.to(x.dtype)
         cos, sin = self._rotary
-        return cos[positions_BT].unsqueeze(1), sin[positions_BT].unsqueeze(1)
+        positions_N = positions_BT.flatten()
+        return Angles(cos[positions_N], sin[positions_N])

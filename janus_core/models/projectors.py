@@ -10,6 +10,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from janus_core.models.layers import Linear
+
 
 class Projector(nn.Module):
     """`widths` are input, hidden and output sizes: (1024, 2048, 2048) is an aligner of depth 2."""
@@ -17,9 +19,12 @@ class Projector(nn.Module):
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
         pairs = pairwise(widths)
-        self.layers = nn.ModuleList(nn.Linear(size_in, size_out) for size_in, size_out in pairs)
+        self.layers = nn.ModuleList(Linear(size_in, size_out) for size_in, size_out in pairs)
 
     def forward(self, x: Tensor) -> Tensor:
-        for index, layer in enumerate(self.layers):
-            x = layer(nn.functional.gelu(x) if index else x)
-        return x
+        *hidden, last = self.layers
+        for layer in hidden:
+            assert isinstance(layer, Linear)
+            x = layer.gelu(x)
+        out: Tensor = last(x)
+        return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from janus_core.models.layers import Linear
 from janus_core.models.llama import Llama
 from janus_core.models.projectors import Projector
 from janus_core.models.siglip import Siglip
@@ -19,15 +20,15 @@ class Reader(nn.Module):
     vision: Siglip
     aligner: Projector
     llama: Llama
-    text_head: nn.Linear
+    text_head: Linear
 
     @property
     def device(self) -> torch.device:
-        return self.text_head.weight.device
+        return self.llama.norm.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.text_head.weight.dtype
+        return self.llama.norm.weight.dtype
 
     def embed_images(self, pixels_BCHW: Tensor) -> Tensor:
         """Image features [B, features, D]: what `embed_prompt` takes."""

@@ -10,35 +10,37 @@ import torch
 from torch import Tensor, nn
 
 from janus_core.configs import SiglipConfig
+from janus_core.models.kernels import Fused
+from janus_core.models.layers import Linear
 
 _EPS = 1e-6
 
 
-class Attention(nn.Module):
-    """Bidirectional; one fused linear makes q, k and v, each as one block."""
+class Attention(Fused):
+    """x + attention of what is normed, bidirectional; one fused linear makes q, k and v, each as one block."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
         self.num_heads = num_heads
 
-    def forward(self, x_BNW: Tensor) -> Tensor:
-        heads = self.qkv(x_BNW).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed_BHNE = nn.functional.scaled_dot_product_attention(heads[0], heads[1], heads[2])
-        out: Tensor = self.proj(mixed_BHNE.transpose(1, 2).flatten(2))
-        return out
+    def forward(self, x_BNW: Tensor, normed_BNW: Tensor) -> Tensor:
+        heads = self.qkv(normed_BNW).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed_BNW = self.kernels.attend(heads[0], heads[1], heads[2], None, False)
+        return self.proj.add_to(x_BNW, mixed_BNW)
 
 
 class Mlp(nn.Module):
+    """x + fc2(gelu(fc1 of what is normed))."""
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(nn.functional.gelu(self.fc1(x)))
-        return out
+    def forward(self, x: Tensor, normed: Tensor) -> Tensor:
+        return self.fc2.add_to(x, self.fc1.gelu(normed))
 
 
 class Block(nn.Module):
@@ -52,8 +54,8 @@ class Block(nn.Module):
         self.mlp = Mlp(config.width, config.mlp_width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
+        x = self.attn(x, self.norm1(x))
+        out: Tensor = self.mlp(x, self.norm2(x))
         return out
 
 

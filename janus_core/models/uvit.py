@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from janus_core.configs import UViTConfig
-from janus_core.models.layers import RMSNorm
+from janus_core.models.layers import Linear, RMSNorm
 
 _LONGEST_PERIOD = 10000.0
 
@@ -72,14 +72,14 @@ class ConvNextBlock(nn.Module):
         super().__init__()
         self.depthwise = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
         self.norm = RMSNorm(channels, eps)
-        self.channelwise_linear_1 = nn.Linear(channels, 4 * channels)
+        self.channelwise_linear_1 = Linear(channels, 4 * channels)
         self.channelwise_norm = GlobalResponseNorm(4 * channels)
-        self.channelwise_linear_2 = nn.Linear(4 * channels, channels)
+        self.channelwise_linear_2 = Linear(4 * channels, channels)
         self.cond_embeds_mapper = nn.Linear(time_width, 2 * channels)
 
     def forward(self, x_BWhy: Tensor, time_BD: Tensor) -> Tensor:
         h = self.norm(self.depthwise(x_BWhy).permute(0, 2, 3, 1))
-        h = self.channelwise_norm(nn.functional.gelu(self.channelwise_linear_1(h)))
+        h = self.channelwise_norm(self.channelwise_linear_1.gelu(h))
         h = self.channelwise_linear_2(h).permute(0, 3, 1, 2) + x_BWhy
         scale, shift = self.cond_embeds_mapper(nn.functional.silu(time_BD))[:, :, None, None].chunk(2, dim=1)
         return torch.addcmul(shift, h, 1 + scale)

@@ -82,7 +82,7 @@ class FlowObjective(ReaderObjective):
         laid = lay_out_with_block(rows, batch.dropped.tolist(), 1 + num_latents, self._pad_id, z_BCHY.device)
         states: list[Tensor] = []
         hook = self.model.llama.layers[self._aligned_layer - 1].register_forward_hook(
-            lambda _, __, out: states.append(out[:, -num_latents:])
+            lambda _, __, out: states.append(out.unflatten(0, laid.step.positions.shape)[:, -num_latents:])
         )
         try:
             prompts_BPD = self.model.llama.embed_tokens(laid.ids)

@@ -36,6 +36,10 @@ def engine(
     rounds: Annotated[int, typer.Option(min=1, help="Measured, after one to warm up.")] = 5,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    kernels: Annotated[
+        Literal["auto", "plain", "packed", "compiled"], typer.Option(help="How our steps are computed, on the CPU.")
+    ] = "auto",
+    quantize: Annotated[Literal["none", "int8"], typer.Option(help="int8: on the CPU, the language model.")] = "none",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all when left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,6 +56,8 @@ def engine(
         "rounds": rounds,
         "device": device,
         "dtype": dtype,
+        "kernels": kernels,
+        "quantize": quantize,
         "threads": threads,
     }
     options = [f"--{name}={value}" for name, value in given.items() if value is not None]

@@ -6,7 +6,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,6 +26,7 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(min=1, help="Of drawing, JanusFlow alone.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    quantize: Annotated[Literal["none", "int8"], typer.Option(help="int8: on the CPU, the language model.")] = "none",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all when left out.")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A folder for evaluation.json and evaluation.png.")
@@ -46,6 +47,7 @@ def evaluate(
         "steps": steps,
         "device": device,
         "dtype": dtype,
+        "quantize": quantize,
         "threads": threads,
         "out": out,
     }

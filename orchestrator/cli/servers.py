@@ -86,10 +86,19 @@ def worker(
     model: Models = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 … (JANUS_DEVICE).")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 (JANUS_DTYPE).")] = None,
+    quantize: Annotated[str | None, typer.Option(help="none, int8 (JANUS_QUANTIZE).")] = None,
 ) -> None:
     """Run a worker: one process, one GPU."""
     models = ",".join(serving_name(one) for one in model) if model else None
-    _become("workers", "torch", "worker", JANUS_WORKER_MODELS=models, JANUS_DEVICE=device, JANUS_DTYPE=dtype)
+    _become(
+        "workers",
+        "torch",
+        "worker",
+        JANUS_WORKER_MODELS=models,
+        JANUS_DEVICE=device,
+        JANUS_DTYPE=dtype,
+        JANUS_QUANTIZE=quantize,
+    )
 
 
 def _become(module: str, needs: str, extra: str, **variables: object) -> NoReturn:

@@ -114,7 +114,7 @@ def in_steps_of_inference(
     num_latents = model.config.num_latent_tokens
     step = next_block([len(prompt)], [dropped], 1 + num_latents, model.device)
     layer = model.llama.layers[ALIGNED_LAYER - 1]
-    hook = layer.register_forward_hook(lambda _, __, out: states.append(out[:, -num_latents:]))
+    hook = layer.register_forward_hook(lambda _, __, out: states.append(out[None, -num_latents:]))
     velocity = model.velocity(z, torch.tensor([time]), step, cache=cache)
     hook.remove()
     return velocity, states[0]
