@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from janus_core.errors import JanusCoreError
 
-Task = Literal["caption", "generate"]
+Task = Literal["caption", "generate", "encode", "decode"]
 
 
 class CaseInvalid(JanusCoreError):
@@ -20,13 +20,15 @@ class CaseInvalid(JanusCoreError):
 class Case:
     """batch: requests at a time, all alike but for their image or seed.
 
-    prompt_tokens: of a drawing's prompt, so long that the context is that of an average step. num_tokens: of an answer.
+    prompt_tokens: of a drawing's prompt, so long that the context is that of an average step. num_tokens: of an answer
+    as it is run; answer_tokens: of one as it is counted, as every image has as many steps as codes.
     """
 
     task: Task
     batch: int
     prompt_tokens: int
     num_tokens: int
+    answer_tokens: int
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Timing:
     def step(self) -> float:
         """The median of the steps, in seconds."""
         return statistics.median(self.step_seconds)
+
+    def whole(self, case: Case) -> float:
+        """Seconds of whole answers, as many steps as are counted."""
+        return self.first_seconds + (case.answer_tokens - 1) * self.step
 
 
 class Contender(Protocol):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from janus_core.bench.cases import Case, Contender, Timing
+from janus_core.bench.roofline import Limits, Needs
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,20 @@ class Ratio:
         return Ratio(statistics.median(values), min(values), max(values))
 
 
-def compare(case: Case, contenders: Sequence[Contender], rounds: int) -> dict[str, Any]:
-    """The first of the contenders is ours. One round to warm up is not counted."""
+def compare(
+    case: Case, contenders: Sequence[Contender], rounds: int, *, probe: Callable[[], Limits], least: Needs
+) -> dict[str, Any]:
+    """The first of the contenders is ours. One round to warm up is not counted.
+
+    Args:
+        probe: measures the machine, once in every round.
+        least: what the case needs.
+    """
     timings: dict[str, list[Timing]] = {each.name: [] for each in contenders}
+    limits: list[Limits] = []
     for number in range(rounds + 1):
+        if number:
+            limits.append(probe())
         for each in contenders:
             timing = each.run(case)
             if number:
@@ -35,17 +46,33 @@ def compare(case: Case, contenders: Sequence[Contender], rounds: int) -> dict[st
     mine = timings[ours.name]
     figures: dict[str, Any] = {"case": asdict(case), "rounds": rounds, "contenders": {}, "against": {}}
     for each in contenders:
+        first = statistics.median(timing.first_seconds for timing in timings[each.name])
+        step = statistics.median(timing.step for timing in timings[each.name])
+        whole = statistics.median(timing.whole(case) for timing in timings[each.name])
         figures["contenders"][each.name] = {
-            "first_seconds": statistics.median(timing.first_seconds for timing in timings[each.name]),
-            "step_ms": 1000 * statistics.median(timing.step for timing in timings[each.name]),
+            "first_seconds": first,
+            "step_ms": 1000 * step,
+            "tokens_per_second": case.batch / step,
+            "answers_per_hour": 3600 * case.batch / whole,
         }
     for peer in peers:
         theirs = timings[peer.name]
         figures["against"][peer.name] = {
             "step": asdict(Ratio.of([t.step / m.step for m, t in zip(mine, theirs, strict=True)])),
             "first": asdict(Ratio.of([t.first_seconds / m.first_seconds for m, t in zip(mine, theirs, strict=True)])),
+            "whole": asdict(Ratio.of([t.whole(case) / m.whole(case) for m, t in zip(mine, theirs, strict=True)])),
             "equal_tokens": equal_share(mine[-1].tokens, theirs[-1].tokens),
         }
+    figures["roofline"] = {
+        "bandwidth_gb_per_second": statistics.median(limit.bandwidth for limit in limits) / 1e9,
+        "matrix_gflop_per_second": statistics.median(limit.matrix_rate for limit in limits) / 1e9,
+        "step_gb": least.step_bytes / 1e9,
+        "first_gflop": least.first_flops / 1e9,
+        "step": asdict(Ratio.of([least.step_bytes / m.bandwidth / t.step for m, t in zip(limits, mine, strict=True)])),
+        "first": asdict(
+            Ratio.of([least.first_flops / m.matrix_rate / t.first_seconds for m, t in zip(limits, mine, strict=True)])
+        ),
+    }
     return figures
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from PIL import Image
 from torch import Tensor
@@ -35,6 +37,11 @@ class Inputs:
             assert isinstance(row, CaptionRow)
             rows.append(row)
         return rows
+
+    def prompt_tokens(self, case: Case) -> int:
+        if case.task == "generate":
+            return len(self.drawing(case))
+        return len(self.caption_rows(replace(case, batch=1))[0].ids)
 
     def question(self, case: Case) -> tuple[Tensor, Tensor]:
         """Ids [B, T] and pixels [B, 3, S, S] of all requests."""

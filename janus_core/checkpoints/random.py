@@ -25,6 +25,7 @@ from janus_core.checkpoints.save import MAX_SHARD_BYTES, default_layout, write_d
 from janus_core.checkpoints.weights import WeightFormat
 from janus_core.configs import (
     JANUS_PRO_1B,
+    JANUS_PRO_7B,
     JANUSFLOW_1_3B,
     JanusConfig,
     JanusFlowConfig,
@@ -105,10 +106,19 @@ def tiny_flow_config() -> JanusFlowConfig:
     )
 
 
+def narrow_config() -> JanusConfig:
+    """As many layers as the 1B, of width 64: what a step costs besides arithmetic."""
+    tiny = tiny_config()
+    llama = replace(tiny.llama, hidden_size=64, intermediate_size=176, num_layers=24, num_heads=4, head_size=16)
+    return replace(tiny, llama=replace(llama, num_kv_heads=4), gen_head_width=64)
+
+
 SHAPES: dict[str, ModelConfig] = {
     "tiny": tiny_config(),
+    "narrow": narrow_config(),
     "tiny-flow": tiny_flow_config(),
     "janus-pro-1b": JANUS_PRO_1B,
+    "janus-pro-7b": JANUS_PRO_7B,
     "janusflow-1.3b": JANUSFLOW_1_3B,
 }
 

@@ -35,7 +35,8 @@ _COMPILED_FROM = 1024
 """Models of this width are compiled unless told otherwise: for small ones the wait at start outweighs it."""
 
 
-_PART_HEADS, _PART_QUERIES = 4, 256
+_PART_HEADS, _PART_QUERIES = 8, 256
+"""Of attention, with queries split only where they are causal: a part then leaves out what it cannot see."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,6 +107,8 @@ def make_fast(model: Model, choice: KernelChoice, quantize: Quantize) -> None:
         choice = _choose(model)
     if choice != "plain" and isinstance(model, Janus):
         model.fold_codes()
+        if model.dtype == torch.bfloat16:
+            model.vq.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if on_cpu and (choice != "plain" or quantize != "none"):
         _pack(model, quantize)
     if on_cpu and choice == "compiled" and (compiled := _compile()) is not None:
@@ -140,6 +143,8 @@ def _compile() -> Kernels | None:
         attend=_PartwiseAttention(),
         attend_newest=_compiled(kernels.attend_newest),
         gated=_compiled(kernels.gated),
+        swish=_in_memory_order(_compiled(kernels.swish_over)),
+        plus=Tensor.add_,
         to_bytes=_compiled(kernels.to_bytes),
         rescaled=_compiled(kernels.rescaled),
     )
@@ -154,6 +159,16 @@ def _compile() -> Kernels | None:
 def _compiled(function: Callable[P, T]) -> Callable[P, T]:
     """For all sizes at once."""
     return torch.compile(function, dynamic=True)
+
+
+def _in_memory_order(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Change a map, of whatever layout, number by number."""
+
+    def change(x: Tensor) -> Tensor:
+        function(x.as_strided((x.numel(),), (1,)))
+        return x
+
+    return change
 
 
 class _PartwiseAttention:
@@ -172,11 +187,10 @@ class _PartwiseAttention:
         if num_heads != k_BKSE.shape[1]:
             return kernels.attend(q_BHTE, k_BKSE, v_BKSE, mask, is_causal)
         mixed_BTHE = q_BHTE.new_empty(num_rows, num_tokens, num_heads, size)
-        for row, head, first in product(
-            range(num_rows), range(0, num_heads, _PART_HEADS), range(0, num_tokens, _PART_QUERIES)
-        ):
-            heads, queries = slice(head, head + _PART_HEADS), slice(first, first + _PART_QUERIES)
-            keys = slice(first + _PART_QUERIES if is_causal else None)
+        part = _PART_QUERIES if is_causal else num_tokens
+        for row, head, first in product(range(num_rows), range(0, num_heads, _PART_HEADS), range(0, num_tokens, part)):
+            heads, queries = slice(head, head + _PART_HEADS), slice(first, first + part)
+            keys = slice(first + part if is_causal else None)
             scores = q_BHTE[row, heads, queries] @ k_BKSE[row, heads, keys].transpose(1, 2)
             if is_causal:
                 weights = self._up_to(scores, size**-0.5, first)

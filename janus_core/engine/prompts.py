@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from janus_core.engine.batcher import lay_out, take
@@ -69,8 +68,7 @@ class PromptBook:
         model = self._model
         cache = KVCache(model.llama.config, len(prompts), len(prompts[-1]), model.llama.cache_dtype, model.device)
         laid = lay_out(prompts, self._pad_id, model.device)
-        hidden_PTD = model.llama(model.llama.embed_tokens(laid.ids), laid.step, cache)
-        last_PD = hidden_PTD[torch.arange(len(prompts), device=model.device), laid.last]
+        last_PD = model.llama(model.llama.embed_tokens(laid.ids), laid.step, cache, last_B=laid.last)
         entries = ((*cache.get(n, len(ids)), last_PD[n]) for n, ids in enumerate(prompts))
         return [Prompt(k.clone(), v.clone(), last.clone()) for k, v, last in entries]
 

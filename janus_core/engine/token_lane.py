@@ -89,8 +89,7 @@ class TokenLane(Lane[TokenRow]):
         laid = lay_out([row.ids for row in rows], self._pad_id, model.device, [seat.slots[0] for seat in seats])
         pixels = torch.cat([row.pixels for row in rows]).to(model.device, model.dtype)
         embeddings = model.embed_prompt(laid.ids, self._image_id, model.embed_images(pixels))
-        hidden_BTD = model.llama(embeddings, laid.step, self._cache)
-        last_BD = hidden_BTD[torch.arange(len(rows), device=model.device), laid.last]
+        last_BD = model.llama(embeddings, laid.step, self._cache, last_B=laid.last)
         batch = _Batch(seats, [[n] for n in range(len(rows))], model.device)
         self._choose(batch, last_BD)
         self._look(batch, 1)

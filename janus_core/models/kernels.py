@@ -109,6 +109,25 @@ def attend_newest(
     return (weights[..., None] * values.float()).sum(-2).to(qkv_BF.dtype).flatten(1)
 
 
+def swish(x: Tensor) -> Tensor:
+    """x * sigmoid(x) with the sigmoid rounded to x's dtype, as officially; in place, to hold one copy.
+
+    Gradients need the sigmoid itself, so where there are any the product is another tensor, of the same bits.
+    Source: deepseek-ai/Janus@1daa72f janus/models/vq_model.py nonlinearity.
+    """
+    gate = torch.sigmoid(x)
+    return gate * x if gate.requires_grad else gate.mul_(x)
+
+
+def swish_over(x_N: Tensor) -> Tensor:
+    """As `swish`, over x itself and without gradients."""
+    return x_N.copy_(x_N * torch.sigmoid(x_N))
+
+
+def plus(x: Tensor, y: Tensor) -> Tensor:
+    return x + y
+
+
 def to_bytes(x_BF: Tensor) -> tuple[Tensor, Tensor]:
     """Each row as uint8 around 128, and what one level is worth, float32 [B, 1]."""
     wide = x_BF.float()
@@ -123,13 +142,15 @@ def rescaled(y_BF: Tensor, level_B1: Tensor, bias_F: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Kernels:
-    """attend_newest is None where that too is left to `attend`."""
+    """attend_newest is None where that too is left to `attend`. swish and plus may use up what they are given first."""
 
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = rms_norm
     rotated_heads: Callable[[Tensor, Tensor, Tensor, int, int], tuple[Tensor, Tensor, Tensor]] = rotated_heads
     attend: Callable[[Tensor, Tensor, Tensor, Tensor | None, bool], Tensor] = attend
     attend_newest: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int, int], Tensor] | None = None
     gated: Callable[[Tensor], Tensor] = gated
+    swish: Callable[[Tensor], Tensor] = swish
+    plus: Callable[[Tensor, Tensor], Tensor] = plus
     to_bytes: Callable[[Tensor], tuple[Tensor, Tensor]] = to_bytes
     rescaled: Callable[[Tensor, Tensor, Tensor], Tensor] = rescaled
 

@@ -38,7 +38,14 @@ class Attention(Fused):
         self.o_proj = Linear(config.num_heads * config.head_size, config.hidden_size, bias=False)
 
     def forward(
-        self, x_ND: Tensor, normed_ND: Tensor, angles: Angles, layer: int, cache: KVCache | None, step: Step
+        self,
+        x_ND: Tensor,
+        normed_ND: Tensor,
+        angles: Angles,
+        layer: int,
+        cache: KVCache | None,
+        step: Step,
+        wanted: Tensor | None,
     ) -> Tensor:
         qkv_NF = self.qkv_proj(normed_ND)
         attend_newest = self.kernels.attend_newest
@@ -50,6 +57,8 @@ class Attention(Fused):
             )
         else:
             mixed_NF = self._attend(qkv_NF, angles, layer, cache, step)
+        if wanted is not None:
+            x_ND, mixed_NF = x_ND[wanted], mixed_NF[wanted]
         return self.o_proj.add_to(x_ND, mixed_NF)
 
     def _attend(self, qkv_NF: Tensor, angles: Angles, layer: int, cache: KVCache | None, step: Step) -> Tensor:
@@ -84,8 +93,17 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
         self.mlp = Mlp(config)
 
-    def forward(self, x_ND: Tensor, angles: Angles, layer: int, cache: KVCache | None, step: Step) -> Tensor:
-        x_ND = self.self_attn(x_ND, self.input_layernorm(x_ND), angles, layer, cache, step)
+    def forward(
+        self,
+        x_ND: Tensor,
+        angles: Angles,
+        layer: int,
+        cache: KVCache | None,
+        step: Step,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """wanted: int64, of which tokens the states are returned; None: of all."""
+        x_ND = self.self_attn(x_ND, self.input_layernorm(x_ND), angles, layer, cache, step, wanted)
         out: Tensor = self.mlp(x_ND, self.post_attention_layernorm(x_ND))
         return out
 
@@ -100,20 +118,25 @@ class Llama(Fused):
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         self._rotary: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, x_BTD: Tensor, step: Step, cache: KVCache | None = None) -> Tensor:
-        """Hidden states [B, T, D] after the final norm.
+    def forward(
+        self, x_BTD: Tensor, step: Step, cache: KVCache | None = None, *, last_B: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states [B, T, D] after the final norm, or [B, D] of one token of each row.
 
         Args:
             x_BTD: embeddings of the new tokens.
             step: where they stand and what they may see.
             cache: takes their keys and values and, on a step, gives back the earlier ones.
+            last_B: int64, which token of each row is asked for; the others spare most of the last layer.
         """
         angles = self._angles(x_BTD, step.positions)
-        x_ND = x_BTD.flatten(0, 1)
+        num_rows, num_tokens, _ = x_BTD.shape
+        wanted = None if last_B is None else num_tokens * torch.arange(num_rows, device=x_BTD.device) + last_B
+        x_ND, ends = x_BTD.flatten(0, 1), len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            x_ND = layer(x_ND, angles, index, cache, step)
-        hidden_ND: Tensor = self.norm(x_ND)
-        return hidden_ND.view(x_BTD.shape)
+            x_ND = layer(x_ND, angles, index, cache, step, wanted if index == ends else None)
+        hidden: Tensor = self.norm(x_ND)
+        return hidden.view(x_BTD.shape) if wanted is None else hidden
 
     @property
     def cache_dtype(self) -> torch.dtype:

@@ -1,7 +1,7 @@
 """The image tokenizer VQ-16: pixels to codes and back.
 
 Operations stand in the official order: pictures are truncated to bytes, so a last bit can become a level. That is why
-`_swish` is no `silu`, and why `_Conv` chooses its own CPU kernels.
+`kernels.swish` is no `silu`, and why `_Conv` chooses its own CPU kernels.
 
 Shapes: B images, C channels, H x W pixels or grid cells, T = H * W codes row by row.
 Source: deepseek-ai/Janus@1daa72f janus/models/vq_model.py (LlamaGen's tokenizer). Module names follow it.
@@ -16,19 +16,11 @@ from torch import Tensor, nn
 
 from janus_core.configs import VQConfig
 from janus_core.errors import TokenCountMismatch
+from janus_core.models.kernels import Fused
 
 
 def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(32, channels, eps=1e-6)
-
-
-def _swish(x: Tensor) -> Tensor:
-    """x * sigmoid(x) with the sigmoid rounded to x's dtype, as officially; in place, to hold one copy.
-
-    Gradients need the sigmoid itself, so where there are any the product is another tensor, of the same bits.
-    """
-    gate = torch.sigmoid(x)
-    return gate * x if gate.requires_grad else gate.mul_(x)
 
 
 class _Conv(nn.Conv2d):
@@ -56,7 +48,7 @@ def _conv(channels_in: int, channels_out: int) -> _Conv:
     return _Conv(channels_in, channels_out, 3, padding=1)
 
 
-class ResBlock(nn.Module):
+class ResBlock(Fused):
     """x + conv(swish(norm(conv(swish(norm x))))), with a 1x1 conv on x where the widths differ."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -66,10 +58,9 @@ class ResBlock(nn.Module):
         self.nin_shortcut = _Conv(channels_in, channels_out, 1) if channels_in != channels_out else None
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(_swish(self.norm1(x)))
-        h = self.conv2(_swish(self.norm2(h)))
-        out: Tensor = h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
-        return out
+        h = self.conv1(self.kernels.swish(self.norm1(x)))
+        h = self.conv2(self.kernels.swish(self.norm2(h)))
+        return self.kernels.plus(h, x if self.nin_shortcut is None else self.nin_shortcut(x))
 
 
 class AttnBlock(nn.Module):
@@ -137,7 +128,7 @@ def _middle(channels: int) -> nn.ModuleList:
     return nn.ModuleList([ResBlock(channels, channels), AttnBlock(channels), ResBlock(channels, channels)])
 
 
-class Encoder(nn.Module):
+class Encoder(Fused):
     def __init__(self, config: VQConfig) -> None:
         super().__init__()
         widths = [config.base_channels * multiplier for multiplier in config.channel_multipliers]
@@ -156,11 +147,11 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for block in (*self.conv_blocks, *self.mid):
             x = block(x)
-        out: Tensor = self.conv_out(_swish(self.norm_out(x)))
+        out: Tensor = self.conv_out(self.kernels.swish(self.norm_out(x)))
         return out
 
 
-class Decoder(nn.Module):
+class Decoder(Fused):
     """Levels stand in the order they run: the lowest resolution first."""
 
     def __init__(self, config: VQConfig) -> None:
@@ -180,7 +171,7 @@ class Decoder(nn.Module):
         x = self.conv_in(x)
         for block in (*self.mid, *self.conv_blocks):
             x = block(x)
-        out: Tensor = self.conv_out(_swish(self.norm_out(x)))
+        out: Tensor = self.conv_out(self.kernels.swish(self.norm_out(x)))
         return out
 
 

@@ -24,11 +24,21 @@ def bench() -> None:
 
 @app.command()
 def engine(
-    model: Annotated[Path, typer.Option(help="A checkpoint folder in the Hugging Face layout.")],
-    task: Annotated[Literal["caption", "generate"], typer.Option(help="What is asked.")] = "generate",
+    model: Annotated[Path | None, typer.Option(help="A checkpoint folder in the Hugging Face layout.")] = None,
+    shape: Annotated[
+        Literal["tiny", "narrow", "janus-pro-1b", "janus-pro-7b"] | None,
+        typer.Option(help="Random weights instead, in a temporary folder; narrow: 24 layers of width 64."),
+    ] = None,
+    task: Annotated[
+        Literal["caption", "generate", "encode", "decode"],
+        typer.Option(help="What is asked; encode and decode: the vision tower, and pictures from codes."),
+    ] = "generate",
     batch: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 1,
     prompt_tokens: Annotated[int, typer.Option(min=16, help="Of a drawing's prompt.")] = 276,
     tokens: Annotated[int, typer.Option(min=2, help="Of every answer.")] = 32,
+    answer_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of an answer, for what is done in an hour; all codes of an image.")
+    ] = None,
     peer: Annotated[
         Literal["transformers", "official-style", "all", "none"],
         typer.Option(help="Who runs beside us, round by round."),
@@ -48,10 +58,12 @@ def engine(
         raise fail("measuring needs the worker's packages: pip install 'janus-batch[worker]'")
     given = {
         "model": model,
+        "shape": shape,
         "task": task,
         "batch": batch,
         "prompt-tokens": prompt_tokens,
         "tokens": tokens,
+        "answer-tokens": answer_tokens,
         "peer": peer,
         "rounds": rounds,
         "device": device,

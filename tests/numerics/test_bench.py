@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from janus_core import load_engine
 from janus_core.bench.__main__ import main
+from janus_core.bench.cases import Case
 from janus_core.bench.compare import Ratio, equal_share
+from janus_core.bench.roofline import needs
 from janus_core.checkpoints.random import write_random_checkpoint
 
 
@@ -32,17 +36,67 @@ def test_everybody_gives_the_same_tokens(
     ]
     assert main([*given, "--device=cpu", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["case"] == {"task": task, "batch": batch, "prompt_tokens": 40, "num_tokens": 6}
+    answer = 36 if task == "generate" else 6
+    assert figures["case"] == {
+        "task": task,
+        "batch": batch,
+        "prompt_tokens": 40,
+        "num_tokens": 6,
+        "answer_tokens": answer,
+    }
     assert set(figures["contenders"]) == {"janus-batch", "transformers", "official-style"}
     for times in figures["contenders"].values():
         assert times["step_ms"] > 0
         assert times["first_seconds"] > 0
     assert {peer["equal_tokens"] for peer in figures["against"].values()} == {1.0}
+    ours = figures["contenders"]["janus-batch"]
+    whole = ours["first_seconds"] + (answer - 1) * ours["step_ms"] / 1000
+    assert ours["answers_per_hour"] == pytest.approx(3600 * batch / whole, rel=0.5)
+    assert figures["peak_gb"] > 0.1
+
+
+def test_bytes_and_flops_are_those_of_the_layers(folder: Path) -> None:
+    engine = load_engine(folder, device="cpu")
+    layers = 3 * (128 * 384 + 128 * 128 + 128 * 704 + 352 * 128)
+    cached = 2 * 3 * 128 * 4
+    drawing = needs(engine, Case("generate", 2, 40, 6, 36), prompt_tokens=40, images=0)
+    assert drawing.step_bytes == 4 * (layers + 128 * 128 + 128 * 512) + 4 * 43 * cached
+    assert drawing.first_flops == 2 * (2 * layers * 40 + 2 * 3 * 128 * 40**2)
+    caption = needs(engine, Case("caption", 2, 0, 6, 6), prompt_tokens=50, images=1)
+    assert caption.step_bytes == 4 * (layers + 128 * 384) + 2 * 53 * cached
+    tower = 3 * 4 * 64 * 64 + 3 * 2 * 64 * 256 + 64 * 128 + 128 * 128 + 3 * 16 * 16 * 64
+    reading = 36 * (2 * tower + 4 * 3 * 64 * 36)
+    assert caption.first_flops == 2 * (2 * layers * 50 + 2 * 3 * 128 * 50**2 + reading)
+    if not torch.cpu._is_vnni_supported():
+        return
+    small = needs(load_engine(folder, device="cpu", quantize="int8"), Case("caption", 2, 0, 6, 6), 50, 1)
+    assert caption.step_bytes - small.step_bytes == 3 * layers
+
+
+@pytest.mark.parametrize("task", ["encode", "decode"])
+def test_parts_are_theirs(folder: Path, task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [f"--model={folder}", f"--task={task}", "--batch=2", "--rounds=1", "--device=cpu"]
+    assert main([*given, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["against"]["transformers"]["difference"] < 1e-5
+    assert main(given) == 0
+    assert "difference" in capsys.readouterr().out
+
+
+def test_random_weights_of_a_shape_are_gone_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["--shape=narrow", "--tokens=3", "--rounds=1", "--peer=none", "--device=cpu"]) == 0
+    assert "of the roofline" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    assert main(["--shape=tiny", f"--model={tmp_path}"]) == 1
+    assert "either --model" in capsys.readouterr().err
 
 
 def test_a_table_and_a_folder_that_is_none(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"--model={folder}", "--tokens=4", "--rounds=1", "--peer=official-style", "--device=cpu"]) == 0
-    header, ours, peer = capsys.readouterr().out.splitlines()
+    header, ours, peer, *_ = capsys.readouterr().out.splitlines()
     assert "a step" in header
     assert ours.startswith("janus-batch")
     assert peer.startswith("official-style")

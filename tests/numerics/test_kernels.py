@@ -15,10 +15,11 @@ from torch import Tensor
 from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest, load_engine
 from janus_core.checkpoints.random import write_random_checkpoint
 from janus_core.engine import packing
+from janus_core.engine.batcher import lay_out
 from janus_core.engine.packing import Int8Linear, PackedLinear
+from janus_core.engine.rows import CaptionRow
 from janus_core.errors import DeviceUnavailable
 from janus_core.models import kernels
-from janus_core.models.janus import Janus
 from janus_core.models.kernels import Kernels
 from janus_core.models.layers import Linear, rotary_table
 
@@ -102,6 +103,16 @@ def test_attention_in_parts_is_attention(compiled: Kernels, kind: str, num_token
         torch.testing.assert_close(compiled.attend(*given), kernels.attend(*given), rtol=1e-4, atol=1e-5)
 
 
+def test_swish_changes_maps_of_any_layout(compiled: Kernels) -> None:
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = noise(2, 8, 5, 7).contiguous(memory_format=layout)
+        wanted = kernels.swish(x)
+        with torch.inference_mode():
+            ours = compiled.swish(x)
+        assert ours.data_ptr() == x.data_ptr()
+        torch.testing.assert_close(ours, wanted)
+
+
 def linear(dtype: torch.dtype, bias: bool = True) -> Linear:
     made = Linear(96, 80, bias=bias)
     made.weight.data, made.bias.data = noise(80, 96, seed=3) / 10, noise(80, seed=4) if bias else None
@@ -171,14 +182,19 @@ def test_in_float32_a_compiled_engine_gives_the_same_tokens(folder: Path) -> Non
             assert ours == wanted
 
 
+@torch.inference_mode()
 def hidden_of(engine: Engine, picture: Image.Image) -> Tensor:
-    """Of a question's tokens and of the token behind it, as the engine's own lane runs them."""
-    seen: list[Tensor] = []
-    hook = engine.model.llama.register_forward_hook(lambda _, __, hidden: seen.append(hidden.flatten(0, 1).float()))
-    engine.caption([CaptionRequest(picture, "What is this?", 2)])
-    engine.generate([GenerateRequest("a cat")] if isinstance(engine.model, Janus) else [])
+    """Of a question's tokens in one pass, and of the first token behind it as the engine's own lane runs it."""
+    model, request = engine.model, CaptionRequest(picture, "What is this?", 2)
+    row = engine.prepare(request)
+    assert isinstance(row, CaptionRow)
+    laid = lay_out([row.ids], 0, model.device)
+    features = model.embed_images(row.pixels.to(model.dtype))
+    seen = [model.llama(model.embed_prompt(laid.ids, engine.tokenizer.image_id, features), laid.step)]
+    hook = model.llama.register_forward_hook(lambda _, __, hidden: seen.append(hidden))
+    engine.caption([request])
     hook.remove()
-    return torch.cat([hidden[:, :] for hidden in seen[:2]])
+    return torch.cat([hidden.flatten(0, -2).float() for hidden in seen])
 
 
 @pytest.mark.parametrize("which", ["packed", "compiled"])
