@@ -34,7 +34,10 @@ CASES = (("caption", 2000), ("generate", 500))
 
 def main() -> None:
     rows = []
-    with tempfile.TemporaryDirectory(prefix="janus-bench-") as folder, running(Path(folder)) as client:
+    with (
+        tempfile.TemporaryDirectory(prefix="janus-bench-") as folder,
+        running(Path(folder), "instant", "benchmarks.instant_worker") as client,
+    ):
         photos = write_photos(Path(folder) / "photos", 2000)
         for kind, num_items in CASES:
             submit: Callable[[], Job] = (
@@ -65,14 +68,15 @@ def measure(submit: Callable[[], Job]) -> tuple[list[float], list[float]]:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Client]:
+def running(folder: Path, model: str, worker: str) -> Iterator[Client]:
+    """The local servers, the system and one worker of this module, which serves this model."""
     servers = Servers(folder / "servers")
     servers.start()
     production_times = {"JANUS_LEASE_SECONDS": "60", "JANUS_FLUSH_SECONDS": "5", "JANUS_LOOP_SECONDS": "0.5"}
-    system = System(servers.environment(), folder, "instant", **production_times)
+    system = System(servers.environment(), folder, model, **production_times)
     try:
         system.start(0)
-        system.run("worker", "benchmarks.instant_worker")
+        system.run("worker", worker)
         system.wait_for_workers(1)
         with system.client() as client:
             yield client

@@ -17,7 +17,7 @@ from janus_core.errors import JanusCoreError
 
 PEERS = ("transformers", "official-style")
 SHAPES = ("tiny", "narrow", "janus-pro-1b", "janus-pro-7b")
-TASKS = ("caption", "generate", "encode", "decode")
+TASKS = ("caption", "generate", "mixed", "encode", "decode")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,11 +57,13 @@ def tabulate(figures: dict[str, Any]) -> list[str]:
 
 
 def _tabulate_parts(figures: dict[str, Any]) -> list[str]:
-    lines = [f"{'':16}{'seconds':>12}{'we are faster':>28}{'difference':>15}"]
+    lines = [f"{'':16}{'seconds':>12}{'we are faster':>28}{'difference':>15}{'equal tokens':>15}"]
     for name, times in figures["contenders"].items():
         line = f"{name:16}{times['seconds']:12.3f}"
         if against := figures["against"].get(name):
-            line += f"{_ratio(against['whole']):>28}{against['difference']:>15.1e}"
+            difference = f"{against['difference']:.1e}" if "difference" in against else ""
+            equal = f"{against['equal_tokens']:.0%}" if "equal_tokens" in against else ""
+            line += f"{_ratio(against['whole']):>28}{difference:>15}{equal:>15}"
         lines.append(line)
     return lines
 
@@ -111,6 +113,7 @@ def _run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from janus_core import load_engine
     from janus_core.bench.compare import compare
     from janus_core.bench.inputs import Inputs
+    from janus_core.bench.mixed import compare_mixed
     from janus_core.bench.ours import Ours
     from janus_core.bench.parts import compare_parts
     from janus_core.bench.peers import OfficialStyle, Transformers, load_peer
@@ -128,6 +131,8 @@ def _run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     model = load_peer(folder, engine.model.dtype, engine.model.device) if wanted else None
     if case.task in ("encode", "decode"):
         figures = compare_parts(case, engine, inputs, model, options.rounds)
+    elif case.task == "mixed":
+        figures = compare_mixed(case, engine, inputs, model, options.rounds)
     else:
         made: dict[str, type[Transformers | OfficialStyle]] = {
             "transformers": Transformers,

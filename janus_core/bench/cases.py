@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from janus_core.errors import JanusCoreError
 
-Task = Literal["caption", "generate", "encode", "decode"]
+Task = Literal["caption", "generate", "mixed", "encode", "decode"]
 
 
 class CaseInvalid(JanusCoreError):

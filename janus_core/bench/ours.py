@@ -50,21 +50,24 @@ class Ours:
         return [ImageRow(ids, TOKEN_GUIDANCE, GREEDY, case.num_tokens) for _ in range(case.batch)]
 
     def _lane(self, case: Case) -> TokenLane:
-        eos_id = self._inputs.eos_id
+        return open_lane(self._engine, self._inputs, max_slots=2 * case.batch, max_rows=case.batch)
 
-        def go_on(_: object, logits_BV: torch.Tensor) -> None:
-            """Every answer has its length."""
-            logits_BV[:, eos_id] = -torch.inf
 
-        return TokenLane(
-            self._engine.model,
-            image_id=self._inputs.image_id,
-            eos_id=eos_id,
-            pad_id=self._inputs.pad_id,
-            max_slots=2 * case.batch,
-            max_rows=case.batch,
-            watch=Watch(on_text=go_on),
-        )
+def open_lane(engine: Engine, inputs: Inputs, *, max_slots: int, max_rows: int) -> TokenLane:
+    """The engine's, but every answer has its length."""
+
+    def go_on(_: object, logits_BV: torch.Tensor) -> None:
+        logits_BV[:, inputs.eos_id] = -torch.inf
+
+    return TokenLane(
+        engine.model,
+        image_id=inputs.image_id,
+        eos_id=inputs.eos_id,
+        pad_id=inputs.pad_id,
+        max_slots=max_slots,
+        max_rows=max_rows,
+        watch=Watch(on_text=go_on),
+    )
 
 
 def _codes(row: ImageRow) -> list[int]:

@@ -20,7 +20,8 @@ from janus_core.bench.cases import Case
 from janus_core.bench.clock import now
 from janus_core.checkpoints.load import Model
 from janus_core.engine.engine import Engine
-from janus_core.engine.packing import Int8Linear, PackedLinear
+from janus_core.engine.int8 import Int8Linear
+from janus_core.engine.packing import PackedLinear
 from janus_core.models.janus import Janus
 from janus_core.models.layers import Linear
 

@@ -32,6 +32,11 @@ class Step:
     slots: Sequence[int] | None = None
     is_kept: bool = True
 
+    @property
+    def is_newest(self) -> bool:
+        """One token that is kept in each of the first slots."""
+        return self.mask is not None and self.is_kept
+
 
 class KVCache:
     """A slot holds a request or a guidance half; its position p holds the p-th token. Zeroed, as 0 x NaN is NaN."""

@@ -9,6 +9,7 @@ causal one, and a step masks what lies behind each row's own position.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,17 @@ class Angles(NamedTuple):
 
     cos: Tensor
     sin: Tensor
+
+
+class Seen(NamedTuple):
+    """What the newest tokens see of a layer: its cache [R, K, S, E], up to their own positions [B], none as far as
+    `num_seen`.
+    """
+
+    keys: Tensor
+    values: Tensor
+    positions: Tensor
+    num_seen: int
 
 
 class Attention(Fused):
@@ -47,30 +59,24 @@ class Attention(Fused):
         step: Step,
         wanted: Tensor | None,
     ) -> Tensor:
-        qkv_NF = self.qkv_proj(normed_ND)
-        attend_newest = self.kernels.attend_newest
-        if cache is not None and attend_newest is not None and step.mask is not None and step.is_kept:
-            keys, values = cache.layer(layer)
-            num_seen = step.mask.shape[-1]
-            mixed_NF = attend_newest(
-                qkv_NF, angles.cos, angles.sin, keys, values, step.positions[:, 0], num_seen, self.num_heads
-            )
-        else:
-            mixed_NF = self._attend(qkv_NF, angles, layer, cache, step)
-        if wanted is not None:
-            x_ND, mixed_NF = x_ND[wanted], mixed_NF[wanted]
-        return self.o_proj.add_to(x_ND, mixed_NF)
-
-    def _attend(self, qkv_NF: Tensor, angles: Angles, layer: int, cache: KVCache | None, step: Step) -> Tensor:
-        """[N, H E], of tokens that the cache does not hold, or that are its newest."""
         shape = step.positions.shape
         cos, sin = (torch.unflatten(rows, 0, shape)[:, None] for rows in (angles.cos, angles.sin))
-        qkv_BTF = torch.unflatten(qkv_NF, 0, shape)
+        qkv_BTF = torch.unflatten(self.qkv_proj(normed_ND), 0, shape)
         q, k, v = self.kernels.rotated_heads(qkv_BTF, cos, sin, self.num_heads, self.num_kv_heads)
         if cache is not None:
             k, v = cache.write(layer, k, v, step)
         mixed_BTF = self.kernels.attend(q.to(k.dtype), k, v, step.mask, step.mask is None)
-        return mixed_BTF.flatten(0, 1).to(qkv_NF.dtype)
+        mixed_NF = mixed_BTF.flatten(0, 1).to(x_ND.dtype)
+        if wanted is not None:
+            x_ND, mixed_NF = x_ND[wanted], mixed_NF[wanted]
+        return self.o_proj.add_to(x_ND, mixed_NF)
+
+    def newest(self, x_BD: Tensor, normed_BD: Tensor, angles: Angles, seen: Seen) -> Tensor:
+        """The same of one token in each of the first slots."""
+        attend_newest = self.kernels.attend_newest
+        assert attend_newest is not None
+        mixed_BF = attend_newest(self.qkv_proj(normed_BD), *angles, *seen, self.num_heads)
+        return self.o_proj.add_to(x_BD, mixed_BF)
 
 
 class Mlp(Fused):
@@ -107,8 +113,16 @@ class Layer(nn.Module):
         out: Tensor = self.mlp(x_ND, self.post_attention_layernorm(x_ND))
         return out
 
+    def newest(self, x_BD: Tensor, angles: Angles, seen: Seen) -> Tensor:
+        """The same of one token in each of the first slots."""
+        x_BD = self.self_attn.newest(x_BD, self.input_layernorm(x_BD), angles, seen)
+        out: Tensor = self.mlp(x_BD, self.post_attention_layernorm(x_BD))
+        return out
+
 
 class Llama(Fused):
+    newest_through: Callable[[Layer, Tensor, Angles, Seen], Tensor] = staticmethod(Layer.newest)
+
     def __init__(self, config: LlamaConfig, max_positions: int) -> None:
         super().__init__()
         self.config = config
@@ -130,6 +144,8 @@ class Llama(Fused):
             last_B: int64, which token of each row is asked for; the others spare most of the last layer.
         """
         angles = self._angles(x_BTD, step.positions)
+        if cache is not None and step.is_newest and self.kernels.attend_newest is not None:
+            return self._newest(x_BTD, angles, cache, step)
         num_rows, num_tokens, _ = x_BTD.shape
         wanted = None if last_B is None else num_tokens * torch.arange(num_rows, device=x_BTD.device) + last_B
         x_ND, ends = x_BTD.flatten(0, 1), len(self.layers) - 1
@@ -137,6 +153,14 @@ class Llama(Fused):
             x_ND = layer(x_ND, angles, index, cache, step, wanted if index == ends else None)
         hidden: Tensor = self.norm(x_ND)
         return hidden.view(x_BTD.shape) if wanted is None else hidden
+
+    def _newest(self, x_B1D: Tensor, angles: Angles, cache: KVCache, step: Step) -> Tensor:
+        assert step.mask is not None
+        x_BD, positions_B, num_seen = x_B1D.flatten(0, 1), step.positions[:, 0], step.mask.shape[-1]
+        for index, layer in enumerate(self.layers):
+            x_BD = self.newest_through(layer, x_BD, angles, Seen(*cache.layer(index), positions_B, num_seen))
+        hidden: Tensor = self.norm(x_BD)
+        return hidden.view(x_B1D.shape)
 
     @property
     def cache_dtype(self) -> torch.dtype:

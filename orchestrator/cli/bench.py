@@ -30,8 +30,8 @@ def engine(
         typer.Option(help="Random weights instead, in a temporary folder; narrow: 24 layers of width 64."),
     ] = None,
     task: Annotated[
-        Literal["caption", "generate", "encode", "decode"],
-        typer.Option(help="What is asked; encode and decode: the vision tower, and pictures from codes."),
+        Literal["caption", "generate", "mixed", "encode", "decode"],
+        typer.Option(help="What is asked; mixed: captions of 8 to 256 tokens; encode, decode: single parts."),
     ] = "generate",
     batch: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 1,
     prompt_tokens: Annotated[int, typer.Option(min=16, help="Of a drawing's prompt.")] = 276,

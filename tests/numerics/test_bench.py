@@ -73,6 +73,16 @@ def test_bytes_and_flops_are_those_of_the_layers(folder: Path) -> None:
     assert caption.step_bytes - small.step_bytes == 3 * layers
 
 
+def test_captions_of_mixed_length_are_theirs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [f"--model={folder}", "--task=mixed", "--batch=20", "--tokens=40", "--rounds=1", "--device=cpu"]
+    assert main([*given, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["against"]["transformers"]["equal_tokens"] == 1.0
+    assert 8 * 20 < figures["tokens"] < 40 * 20
+    assert main([*given, "--peer=none"]) == 0
+    assert "janus-batch" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("task", ["encode", "decode"])
 def test_parts_are_theirs(folder: Path, task: str, capsys: pytest.CaptureFixture[str]) -> None:
     given = [f"--model={folder}", f"--task={task}", "--batch=2", "--rounds=1", "--device=cpu"]

@@ -1,0 +1,97 @@
+"""torch's compiler, where there is one, and the kernels that are made of its programs.
+
+Shapes: B rows, T tokens, S seen, H query heads, K key heads, E head size.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from itertools import product
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from janus_core.models import kernels
+from janus_core.models.kernels import Kernels
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_PART_HEADS, _PART_QUERIES = 8, 256
+"""Of attention, with queries split only where they are causal: a part then leaves out what it cannot see."""
+
+
+def can_compile() -> bool:
+    """Whether a C++ compiler is there (or Triton, on a GPU); says so where it is not."""
+    torch._inductor.config.compile_threads = 1  # else it starts a process for every core
+    try:
+        compiled(kernels.gated)(torch.zeros(2, 64))
+    except Exception as error:  # it raises what it likes when there is no compiler
+        _log.warning("Steps are slower than they could be: nothing can be compiled here. Install g++ (%s).", error)
+        return False
+    return True
+
+
+def compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """For all sizes at once."""
+    return torch.compile(function, dynamic=True)
+
+
+def compiled_kernels() -> Kernels:
+    """Between products that stay as they are: the compiler takes no packed weights."""
+    return Kernels(
+        rms_norm=compiled(kernels.rms_norm),
+        rotated_heads=compiled(kernels.contiguous_heads),
+        attend=PartwiseAttention(),
+        attend_newest=compiled(kernels.attend_newest),
+        gated=compiled(kernels.gated),
+        swish=_in_memory_order(compiled(kernels.swish_over)),
+        plus=Tensor.add_,
+        to_bytes=compiled(kernels.to_bytes),
+        rescaled=compiled(kernels.rescaled),
+    )
+
+
+def _in_memory_order(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Change a map, of whatever layout, number by number."""
+
+    def change(x: Tensor) -> Tensor:
+        function(x.as_strided((x.numel(),), (1,)))
+        return x
+
+    return change
+
+
+class PartwiseAttention:
+    """Attention of many tokens, a few heads and queries at a time, whose scores then stay in the processor's cache.
+
+    Twice as fast as torch's own in bfloat16 at 576 to 600 tokens; weights are rounded to the dtype, as they are there.
+    """
+
+    def __init__(self) -> None:
+        self._all, self._up_to = compiled(kernels.weights_of_all), compiled(kernels.weights_up_to)
+        self._where = compiled(kernels.weights_where)
+
+    def __call__(self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+        """As `kernels.attend`."""
+        num_rows, num_heads, num_tokens, size = q_BHTE.shape
+        if num_heads != k_BKSE.shape[1]:
+            return kernels.attend(q_BHTE, k_BKSE, v_BKSE, mask, is_causal)
+        mixed_BTHE = q_BHTE.new_empty(num_rows, num_tokens, num_heads, size)
+        part = _PART_QUERIES if is_causal else num_tokens
+        for row, head, first in product(range(num_rows), range(0, num_heads, _PART_HEADS), range(0, num_tokens, part)):
+            heads, queries = slice(head, head + _PART_HEADS), slice(first, first + part)
+            keys = slice(first + part if is_causal else None)
+            scores = q_BHTE[row, heads, queries] @ k_BKSE[row, heads, keys].transpose(1, 2)
+            if is_causal:
+                weights = self._up_to(scores, size**-0.5, first)
+            elif mask is None:
+                weights = self._all(scores, size**-0.5)
+            else:
+                weights = self._where(scores, size**-0.5, mask[row, :, queries])
+            mixed_BTHE[row, queries, heads] = (weights @ v_BKSE[row, heads, keys]).transpose(0, 1)
+        return mixed_BTHE.flatten(2)
