@@ -47,10 +47,11 @@ def tabulate(figures: dict[str, Any]) -> list[str]:
         lines.append(line)
     roofline = figures["roofline"]
     lines += [
-        f"a step reads {roofline['step_gb']:.2f} GB at {roofline['bandwidth_gb_per_second']:.0f} GB/s: "
+        f"the machine: {roofline['bandwidth_gb_per_second']:.0f} GB/s, "
+        f"{roofline['matrix_gflop_per_second']:.0f} GFLOP/s",
+        f"a step: {roofline['step_gb']:.2f} GB, {roofline['step_gflop']:.0f} GFLOP; "
         f"{roofline['step']['median']:.0%} of the roofline",
-        f"prompts take {roofline['first_gflop']:.0f} GFLOP at {roofline['matrix_gflop_per_second']:.0f} GFLOP/s: "
-        f"{roofline['first']['median']:.0%} of the roofline",
+        f"prompts: {roofline['first_gflop']:.0f} GFLOP; {roofline['first']['median']:.0%} of the roofline",
         f"peak memory of all together {figures['peak_gb']:.1f} GB",
     ]
     return lines
@@ -127,6 +128,8 @@ def _run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     inputs = Inputs(engine)
     counted = engine.painter.num_positions if options.task == "generate" else options.tokens
     case = Case(options.task, options.batch, options.prompt_tokens, options.tokens, options.answer_tokens or counted)
+    if options.peer == "official-style" and case.task not in ("caption", "generate"):
+        raise CaseInvalid(f"the published loop has no {case.task} of its own; compare with transformers")
     wanted = () if options.peer == "none" else PEERS if options.peer == "all" else (options.peer,)
     model = load_peer(folder, engine.model.dtype, engine.model.device) if wanted else None
     if case.task in ("encode", "decode"):

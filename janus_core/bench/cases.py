@@ -33,7 +33,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Timing:
-    """first_seconds: until every request has its first token. step_seconds: of each token after it.
+    """first_seconds: until every request has its first token; of ours some have more by then. step_seconds: of each
+    token after it.
 
     tokens: [batch, num_tokens], greedy.
     """

@@ -67,10 +67,11 @@ def compare(
         "bandwidth_gb_per_second": statistics.median(limit.bandwidth for limit in limits) / 1e9,
         "matrix_gflop_per_second": statistics.median(limit.matrix_rate for limit in limits) / 1e9,
         "step_gb": least.step_bytes / 1e9,
+        "step_gflop": least.step_flops / 1e9,
         "first_gflop": least.first_flops / 1e9,
-        "step": asdict(Ratio.of([least.step_bytes / m.bandwidth / t.step for m, t in zip(limits, mine, strict=True)])),
+        "step": asdict(Ratio.of([least.step_seconds(m) / t.step for m, t in zip(limits, mine, strict=True)])),
         "first": asdict(
-            Ratio.of([least.first_flops / m.matrix_rate / t.first_seconds for m, t in zip(limits, mine, strict=True)])
+            Ratio.of([least.first_seconds(m) / t.first_seconds for m, t in zip(limits, mine, strict=True)])
         ),
     }
     return figures

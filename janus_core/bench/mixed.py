@@ -1,8 +1,7 @@
-"""Captions of 8 to 256 tokens, as they come: ours in slots that are filled again, transformers' in batches of eight."""
+"""Captions of 8 to 256 tokens: ours in the engine's slots, filled again as they come free, transformers' in eights."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -12,10 +11,10 @@ import numpy as np
 import torch
 
 from janus_core.bench.cases import Case
-from janus_core.bench.clock import now
-from janus_core.bench.compare import Ratio, equal_share
+from janus_core.bench.compare import equal_share
 from janus_core.bench.inputs import Inputs
 from janus_core.bench.ours import open_lane
+from janus_core.bench.turns import in_turns
 from janus_core.engine.engine import Engine
 
 SHORTEST, LONGEST, BATCH = 8, 256, 8
@@ -34,22 +33,11 @@ def compare_mixed(case: Case, engine: Engine, inputs: Inputs, peer: Any, rounds:
         run["transformers"] = partial(_theirs, inputs, peer)
     for action in run.values():
         action(replace(case, batch=2), [2, 3])
-    seconds: dict[str, list[float]] = {name: [] for name in run}
-    answers: dict[str, Tokens] = {}
-    for _ in range(rounds):
-        for name, action in run.items():
-            began = now(engine.model.device)
-            answers[name] = action(case, lengths)
-            seconds[name].append(now(engine.model.device) - began)
-    ours, *peers = run
-    figures: dict[str, Any] = {"case": asdict(case), "rounds": rounds, "tokens": sum(lengths), "against": {}}
-    figures["contenders"] = {name: {"seconds": statistics.median(times)} for name, times in seconds.items()}
-    for name in peers:
-        figures["against"][name] = {
-            "whole": asdict(Ratio.of([t / m for m, t in zip(seconds[ours], seconds[name], strict=True)])),
-            "equal_tokens": equal_share(answers[ours], answers[name]),
-        }
-    return figures
+    everybody = {name: partial(action, case, lengths) for name, action in run.items()}
+    figures, answers = in_turns(everybody, rounds, engine.model.device)
+    for name, against in figures["against"].items():
+        against["equal_tokens"] = equal_share(answers["janus-batch"], answers[name])
+    return figures | {"case": asdict(case), "tokens": sum(lengths)}
 
 
 def _ours(engine: Engine, inputs: Inputs, case: Case, lengths: Lengths) -> Tokens:

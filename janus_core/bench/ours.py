@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
+from dataclasses import replace
 
 import torch
 
-from janus_core.bench.cases import Case, CaseInvalid, Timing
+from janus_core.bench.cases import Case, Timing
 from janus_core.bench.clock import now
 from janus_core.bench.inputs import Inputs
 from janus_core.engine.engine import Engine
@@ -28,26 +28,25 @@ class Ours:
         rows, lane, device = self._rows(case), self._lane(case), self._engine.model.device
         for row in rows:
             lane.scheduler.add(row)
-        turns: list[tuple[float, bool]] = []
+        first, steps = 0.0, []
         while not lane.is_idle:
-            waits, began = bool(lane.scheduler.waiting()), now(device)
+            waits, all_run, began = lane.scheduler.waiting(), len(lane.scheduler.running) == case.batch, now(device)
             lane.turn()
-            turns.append((now(device) - began, waits))
-        steps = [seconds for seconds, waited in turns if not waited]
-        if not steps:
-            raise CaseInvalid(
-                f"answers of {case.num_tokens} tokens end before {case.batch} requests have begun; ask for more"
-            )
-        usual = statistics.median(steps)
-        first = sum(seconds - usual for seconds, waited in turns if waited)  # such a turn takes a step as well
+            seconds = now(device) - began
+            if waits:
+                first += seconds
+            elif all_run:
+                steps.append(seconds)
         tokens = [row.tokens if isinstance(row, CaptionRow) else _codes(row) for row in rows]
-        return Timing(first, steps, tokens)
+        return Timing(first, steps[: case.num_tokens - 1], [each[: case.num_tokens] for each in tokens])
 
     def _rows(self, case: Case) -> list[CaptionRow | ImageRow]:
+        """Longer than asked for by as many turns as it may take until all have begun."""
+        length = case.num_tokens + case.batch
         if case.task == "caption":
-            return [*self._inputs.caption_rows(case)]
+            return [*self._inputs.caption_rows(replace(case, num_tokens=length))]
         ids = self._inputs.drawing(case)
-        return [ImageRow(ids, TOKEN_GUIDANCE, GREEDY, case.num_tokens) for _ in range(case.batch)]
+        return [ImageRow(ids, TOKEN_GUIDANCE, GREEDY, length) for _ in range(case.batch)]
 
     def _lane(self, case: Case) -> TokenLane:
         return open_lane(self._engine, self._inputs, max_slots=2 * case.batch, max_rows=case.batch)

@@ -5,7 +5,6 @@ Shapes: B images, T codes.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -14,9 +13,8 @@ import torch
 from torch import Tensor
 
 from janus_core.bench.cases import Case
-from janus_core.bench.clock import now
-from janus_core.bench.compare import Ratio
 from janus_core.bench.inputs import Inputs
+from janus_core.bench.turns import in_turns
 from janus_core.engine.engine import Engine
 from janus_core.engine.painters import DECODE_IMAGES
 from janus_core.models.janus import Janus
@@ -30,24 +28,13 @@ def compare_parts(case: Case, engine: Engine, inputs: Inputs, peer: Any, rounds:
         seconds of each; how many times faster we are; the length of what differs by that of theirs.
     """
     run = (_encoders if case.task == "encode" else _decoders)(case, engine, inputs, peer)
-    seconds: dict[str, list[float]] = {name: [] for name in run}
-    results: dict[str, Tensor] = {}
-    for number in range(rounds + 1):
-        for name, action in run.items():
-            began = now(engine.model.device)
-            results[name] = action()
-            if number:
-                seconds[name].append(now(engine.model.device) - began)
-    ours, *peers = run
-    figures: dict[str, Any] = {"case": asdict(case), "rounds": rounds, "against": {}}
-    figures["contenders"] = {name: {"seconds": statistics.median(times)} for name, times in seconds.items()}
-    for name in peers:
+    for action in run.values():
+        action()
+    figures, results = in_turns(run, rounds, engine.model.device)
+    for name, against in figures["against"].items():
         theirs = results[name].float()
-        figures["against"][name] = {
-            "whole": asdict(Ratio.of([t / m for m, t in zip(seconds[ours], seconds[name], strict=True)])),
-            "difference": float((results[ours].float() - theirs).norm() / theirs.norm()),
-        }
-    return figures
+        against["difference"] = float((results["janus-batch"].float() - theirs).norm() / theirs.norm())
+    return figures | {"case": asdict(case)}
 
 
 def _encoders(case: Case, engine: Engine, inputs: Inputs, peer: Any) -> dict[str, Callable[[], Tensor]]:

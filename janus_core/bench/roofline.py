@@ -1,7 +1,8 @@
 """What the machine can do, measured, and what a case needs at the least: bytes of a step, FLOPs of its prompts.
 
 A step reads the weights that it uses and what every row's cache holds; nothing is counted for what stays in the
-processor's own caches. A prompt multiplies; its attention is counted, causal as it is.
+processor's own caches. A prompt multiplies; its attention is counted, causal as it is, and of the last layer what its
+last token needs.
 
 Source: S. Williams et al. "Roofline", CACM 52 (2009); FLOPs as 2 per multiply-add.
 """
@@ -21,9 +22,10 @@ from janus_core.bench.clock import now
 from janus_core.checkpoints.load import Model
 from janus_core.engine.engine import Engine
 from janus_core.engine.int8 import Int8Linear
-from janus_core.engine.packing import PackedLinear
+from janus_core.engine.packing import PackedLinear, packs_bfloat16
 from janus_core.models.janus import Janus
 from janus_core.models.layers import Linear
+from janus_core.models.llama import Layer
 
 _SECONDS = 0.4
 _READ_BYTES = 1 << 29
@@ -41,10 +43,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class Needs:
-    """step_bytes: of one step for all rows. first_flops: until every request has its first token."""
+    """Of one step for all rows, and of prompts until every request has its first token.
+
+    Of 8-bit weights the bytes alone are counted, as the rate of their products is not probed: FLOPs are 0.
+    """
 
     step_bytes: int
+    step_flops: int
     first_flops: int
+
+    def step_seconds(self, limits: Limits) -> float:
+        return max(self.step_bytes / limits.bandwidth, self.step_flops / limits.matrix_rate)
+
+    def first_seconds(self, limits: Limits) -> float:
+        return self.first_flops / limits.matrix_rate
 
 
 class Prober:
@@ -55,7 +67,7 @@ class Prober:
         self._read = torch.ones(_READ_BYTES // 4, device=device)
         inputs, outputs = _SIZES
         linear = Linear(inputs, outputs, bias=False).to(device, dtype).requires_grad_(False)
-        packs = device.type == "cpu" and dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        packs = device.type == "cpu" and dtype == torch.bfloat16 and packs_bfloat16()
         self._linear = PackedLinear(linear) if packs else linear
         self._rows = [torch.ones(rows, inputs, dtype=dtype, device=device) for rows in _ROWS]
 
@@ -81,18 +93,24 @@ def needs(engine: Engine, case: Case, prompt_tokens: int, images: int) -> Needs:
     """Of an average step of a case whose prompts have so many tokens, with so many images in each question."""
     model = engine.model
     llama, config = model.llama, model.llama.config
-    head: Iterable[nn.Module] = model.text_head.modules()
+    head = list(model.text_head.modules())
     rows, prompts = case.batch, case.batch
     if case.task == "generate":
         assert isinstance(model, Janus)
-        head, rows, prompts = model.gen_head.modules(), 2 * case.batch, 2  # with and without the prompt
+        head, rows, prompts = list(model.gen_head.modules()), 2 * case.batch, 2  # with and without the prompt
     seen = prompt_tokens + case.num_tokens // 2
     cached = 2 * config.num_layers * config.num_kv_heads * config.head_size * llama.cache_dtype.itemsize
-    step_bytes = _weight_bytes(llama.layers.modules()) + _weight_bytes(head) + rows * seen * cached
-    attention = 2 * config.num_layers * config.num_heads * config.head_size * prompt_tokens**2
+    last = llama.layers[-1]
+    weights = _weights(llama.layers.modules())
+    step_bytes = _weight_bytes([*llama.layers.modules(), *head]) + rows * seen * cached
+    width = config.num_layers * config.num_heads * config.head_size
+    step_flops = rows * (2 * weights + 2 * _weights(head) + 4 * width * seen)
+    assert isinstance(last, Layer)
+    prompt = (weights - _weights(last.modules()) + _weights([last.self_attn.qkv_proj])) * prompt_tokens
     reading = images * _image_flops(model) if case.task == "caption" else 0
-    flops = prompts * (2 * _weights(llama.layers.modules()) * prompt_tokens + attention + reading)
-    return Needs(step_bytes, flops)
+    first_flops = prompts * (2 * prompt + 2 * width * prompt_tokens**2 + reading)
+    is_small = isinstance(last.self_attn.qkv_proj, Int8Linear)
+    return Needs(step_bytes, 0 if is_small else step_flops, 0 if is_small else first_flops)
 
 
 def _image_flops(model: Model) -> int:

@@ -5,7 +5,6 @@ Shapes: B rows, T tokens, S seen, H query heads, K key heads, E head size.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from itertools import product
 from typing import ParamSpec, TypeVar
@@ -19,26 +18,19 @@ from janus_core.models.kernels import Kernels
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
-
 _PART_HEADS, _PART_QUERIES = 8, 256
 """Of attention, with queries split only where they are causal: a part then leaves out what it cannot see."""
 
 
-def can_compile() -> bool:
-    """Whether a C++ compiler is there (or Triton, on a GPU); says so where it is not."""
-    torch._inductor.config.compile_threads = 1  # else it starts a process for every core
-    try:
-        compiled(kernels.gated)(torch.zeros(2, 64))
-    except Exception as error:  # it raises what it likes when there is no compiler
-        _log.warning("Steps are slower than they could be: nothing can be compiled here. Install g++ (%s).", error)
-        return False
-    return True
-
-
 def compiled(function: Callable[P, T]) -> Callable[P, T]:
-    """For all sizes at once."""
-    return torch.compile(function, dynamic=True)
+    """For all sizes: one program, and a few more for sizes of 1 and sizes that happen to be equal.
+
+    Each caller has its own, made in this process: torch would start one for every core, and give up after eight.
+    """
+    program: Callable[P, T] = torch.compile(  # type: ignore[call-overload]
+        function, dynamic=True, recompile_limit=64, isolate_recompiles=True, options={"compile_threads": 1}
+    )
+    return program
 
 
 def compiled_kernels() -> Kernels:
@@ -69,7 +61,8 @@ def _in_memory_order(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor],
 class PartwiseAttention:
     """Attention of many tokens, a few heads and queries at a time, whose scores then stay in the processor's cache.
 
-    Twice as fast as torch's own in bfloat16 at 576 to 600 tokens; weights are rounded to the dtype, as they are there.
+    Twice as fast as torch's own in bfloat16 at 576 to 600 tokens. Scores and weights are rounded to the dtype, where
+    torch's own keeps float32: as transformers' eager attention does it.
     """
 
     def __init__(self) -> None:

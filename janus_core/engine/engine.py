@@ -43,6 +43,7 @@ class EngineInfo:
     revision: str
     device: str
     dtype: str
+    quantize: str
     image_size: int
     max_positions: int
     parameters: int
@@ -95,6 +96,7 @@ def load_engine(
         revision=revision_of(folder),
         device=str(chosen),
         dtype=str(model.dtype).removeprefix("torch."),
+        quantize=quantize,
         image_size=model.config.siglip.image_size,
         max_positions=model.config.max_positions,
         parameters=num_parameters,

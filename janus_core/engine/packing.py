@@ -8,6 +8,7 @@ Shapes: N rows, I inputs, O outputs.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from janus_core.checkpoints.load import Model
-from janus_core.engine.compiling import can_compile, compiled, compiled_kernels
-from janus_core.engine.int8 import BytesStep, Int8Linear
+from janus_core.engine.batcher import lay_out, next_step
+from janus_core.engine.cache import KVCache
+from janus_core.engine.compiling import compiled, compiled_kernels
+from janus_core.engine.int8 import LAID_OUT_FOR, BytesStep, Int8Linear
 from janus_core.errors import DeviceUnavailable
 from janus_core.models import kernels
 from janus_core.models.janus import Janus
@@ -27,8 +30,7 @@ from janus_core.models.llama import Layer
 KernelChoice: TypeAlias = Literal["auto", "plain", "packed", "compiled"]
 Quantize: TypeAlias = Literal["none", "int8"]
 
-_ROWS = 16
-"""What weights are laid out for. From 1 to 2400 rows no other choice was faster (two cores of an AMD EPYC)."""
+_log = logging.getLogger(__name__)
 
 _PACKED_FROM = 1024
 """Models of this width are packed and compiled unless told otherwise. Narrower ones wait for the host, not memory."""
@@ -40,7 +42,8 @@ class PackedLinear(Linear):
     def __init__(self, linear: Linear) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS)
+        self.register_parameter("bias", None)
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), LAID_OUT_FOR)
         self._bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, input: Tensor) -> Tensor:
@@ -75,29 +78,33 @@ def make_fast(model: Model, choice: KernelChoice, quantize: Quantize) -> None:
         choice = _choose(model)
     if choice != "plain" and isinstance(model, Janus):
         model.fold_codes()
-        if model.dtype == torch.bfloat16:
+        if on_cpu and model.dtype == torch.bfloat16:
             model.vq.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    packs = on_cpu and model.config.llama.hidden_size >= _PACKED_FROM
-    if on_cpu and (choice == "packed" or quantize != "none" or (choice == "compiled" and packs)):
-        _pack(model, quantize)
-    if choice == "compiled" and can_compile():
-        if packs or quantize != "none":
-            use_kernels(model, compiled_kernels())
-            if quantize == "int8":
-                model.llama.newest_through = BytesStep()
-        else:
-            _compile_layers(model)
+    is_packed = on_cpu and _pack(model, choice, quantize)
+    if choice == "compiled":
+        _compile(model, is_packed, quantize)
+
+
+def packs_bfloat16() -> bool:
+    """Whether oneDNN has products of bfloat16 for this processor."""
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _choose(model: Model) -> KernelChoice:
     if model.device.type != "cpu":
         return "packed"
-    is_large = model.dtype == torch.bfloat16 and model.config.llama.hidden_size >= _PACKED_FROM
-    return "compiled" if is_large else "plain"
+    return "compiled" if model.dtype == torch.bfloat16 and _is_wide(model) and packs_bfloat16() else "plain"
 
 
-def _pack(model: Model, quantize: Quantize) -> None:
-    packs = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+def _is_wide(model: Model) -> bool:
+    return model.config.llama.hidden_size >= _PACKED_FROM
+
+
+def _pack(model: Model, choice: KernelChoice, quantize: Quantize) -> bool:
+    """Whether anything was exchanged. A narrow model that is to be compiled is compiled with its products instead."""
+    packs = choice == "packed" or (choice == "compiled" and (_is_wide(model) or quantize != "none"))
+    packs = packs and model.dtype == torch.bfloat16 and packs_bfloat16()
     parents = [(prefix, module) for prefix, module in model.named_modules() if not isinstance(module, Linear)]
     for prefix, parent in parents:
         for name in [name for name, child in parent.named_children() if type(child) is Linear]:
@@ -105,11 +112,33 @@ def _pack(model: Model, quantize: Quantize) -> None:
             assert isinstance(linear, Linear)
             if quantize == "int8" and prefix.startswith("llama.layers."):
                 setattr(parent, name, Int8Linear(linear))
-            elif packs and linear.weight.dtype == torch.bfloat16:
+            elif packs:
                 setattr(parent, name, PackedLinear(linear))
+    return packs or quantize != "none"
 
 
-def _compile_layers(model: Model) -> None:
-    """One program for all layers of a step, products included."""
-    use_kernels(model.llama, replace(kernels.PLAIN, attend_newest=kernels.attend_newest))
-    model.llama.newest_through = compiled(Layer.newest)
+def _compile(model: Model, is_packed: bool, quantize: Quantize) -> None:
+    """Small programs between packed products; of what is not packed one program for all layers, products included."""
+    if is_packed:
+        use_kernels(model, compiled_kernels())
+        if quantize == "int8":
+            model.llama.newest_through = BytesStep()
+    else:
+        use_kernels(model.llama, replace(kernels.PLAIN, attend_newest=kernels.attend_newest))
+        model.llama.newest_through = compiled(Layer.newest)
+    try:
+        _run_once(model)
+    except Exception as error:  # the compiler raises what it likes
+        _log.warning("Steps are slower than they could be: nothing can be compiled here. Install g++ (%s).", error)
+        use_kernels(model, kernels.PLAIN)
+        model.llama.newest_through = Layer.newest
+
+
+def _run_once(model: Model) -> None:
+    """A prompt and a step, for the compiler; of unlike sizes, as equal ones would be taken for one."""
+    num_rows, num_tokens = 3, 5
+    cache = KVCache(model.llama.config, num_rows + 1, num_tokens + 2, model.llama.cache_dtype, model.device)
+    laid = lay_out([[0] * num_tokens] * num_rows, 0, model.device)
+    model.llama(model.llama.embed_tokens(laid.ids), laid.step, cache, last_B=laid.last)
+    step = next_step(torch.full((num_rows,), num_tokens, device=model.device), num_tokens + 1)
+    model.llama(model.llama.embed_tokens(laid.ids[:, :1]), step, cache)

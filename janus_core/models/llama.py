@@ -75,7 +75,17 @@ class Attention(Fused):
         """The same of one token in each of the first slots."""
         attend_newest = self.kernels.attend_newest
         assert attend_newest is not None
-        mixed_BF = attend_newest(self.qkv_proj(normed_BD), *angles, *seen, self.num_heads)
+        qkv_BF = self.qkv_proj(normed_BD)
+        mixed_BF = attend_newest(
+            qkv_BF,
+            angles.cos,
+            angles.sin,
+            seen.keys,
+            seen.values,
+            seen.positions,
+            seen.num_seen,
+            self.num_heads,
+        )
         return self.o_proj.add_to(x_BD, mixed_BF)
 
 
@@ -158,6 +168,7 @@ class Llama(Fused):
         assert step.mask is not None
         x_BD, positions_B, num_seen = x_B1D.flatten(0, 1), step.positions[:, 0], step.mask.shape[-1]
         for index, layer in enumerate(self.layers):
+            assert isinstance(layer, Layer)
             x_BD = self.newest_through(layer, x_BD, angles, Seen(*cache.layer(index), positions_B, num_seen))
         hidden: Tensor = self.norm(x_BD)
         return hidden.view(x_B1D.shape)

@@ -12,8 +12,11 @@ from janus_core import load_engine
 from janus_core.bench.__main__ import main
 from janus_core.bench.cases import Case
 from janus_core.bench.compare import Ratio, equal_share
-from janus_core.bench.roofline import needs
+from janus_core.bench.inputs import Inputs
+from janus_core.bench.ours import Ours
+from janus_core.bench.roofline import Limits, Needs, needs
 from janus_core.checkpoints.random import write_random_checkpoint
+from janus_core.engine import lane
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +60,39 @@ def test_everybody_gives_the_same_tokens(
 
 def test_bytes_and_flops_are_those_of_the_layers(folder: Path) -> None:
     engine = load_engine(folder, device="cpu")
-    layers = 3 * (128 * 384 + 128 * 128 + 128 * 704 + 352 * 128)
+    layer = 128 * 384 + 128 * 128 + 128 * 704 + 352 * 128
+    layers, prompt = 3 * layer, 2 * layer + 128 * 384
     cached = 2 * 3 * 128 * 4
     drawing = needs(engine, Case("generate", 2, 40, 6, 36), prompt_tokens=40, images=0)
     assert drawing.step_bytes == 4 * (layers + 128 * 128 + 128 * 512) + 4 * 43 * cached
-    assert drawing.first_flops == 2 * (2 * layers * 40 + 2 * 3 * 128 * 40**2)
+    assert drawing.step_flops == 4 * (2 * (layers + 128 * 128 + 128 * 512) + 4 * 3 * 128 * 43)
+    assert drawing.first_flops == 2 * (2 * prompt * 40 + 2 * 3 * 128 * 40**2)
     caption = needs(engine, Case("caption", 2, 0, 6, 6), prompt_tokens=50, images=1)
     assert caption.step_bytes == 4 * (layers + 128 * 384) + 2 * 53 * cached
     tower = 3 * 4 * 64 * 64 + 3 * 2 * 64 * 256 + 64 * 128 + 128 * 128 + 3 * 16 * 16 * 64
     reading = 36 * (2 * tower + 4 * 3 * 64 * 36)
-    assert caption.first_flops == 2 * (2 * layers * 50 + 2 * 3 * 128 * 50**2 + reading)
+    assert caption.first_flops == 2 * (2 * prompt * 50 + 2 * 3 * 128 * 50**2 + reading)
     if not torch.cpu._is_vnni_supported():
         return
     small = needs(load_engine(folder, device="cpu", quantize="int8"), Case("caption", 2, 0, 6, 6), 50, 1)
     assert caption.step_bytes - small.step_bytes == 3 * layers
+    assert (small.step_flops, small.first_flops) == (0, 0)
+
+
+def test_a_roofline_is_the_larger_of_two() -> None:
+    limits = Limits(bandwidth=10.0, matrix_rate=100.0)
+    assert Needs(20, 100, 300).step_seconds(limits) == 2
+    assert Needs(20, 400, 300).step_seconds(limits) == 4
+    assert Needs(20, 400, 300).first_seconds(limits) == 3
+
+
+def test_our_steps_are_those_of_all_requests(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they begin one after the other, as on a CPU at full size."""
+    monkeypatch.setattr(lane, "prefill_tokens", lambda _: 1)
+    engine = load_engine(folder, device="cpu")
+    timing = Ours(engine, Inputs(engine)).run(Case("generate", 5, 40, 4, 36))
+    assert len(timing.step_seconds) == 3
+    assert [len(tokens) for tokens in timing.tokens] == [4] * 5
 
 
 def test_captions_of_mixed_length_are_theirs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,8 +133,8 @@ def test_a_table_and_a_folder_that_is_none(folder: Path, tmp_path: Path, capsys:
     assert ours.startswith("janus-batch")
     assert peer.startswith("official-style")
     assert "100%" in peer
-    assert main([f"--model={folder}", "--task=caption", "--batch=300", "--tokens=2", "--rounds=1", "--peer=none"]) == 1
-    assert "ask for more" in capsys.readouterr().err
+    assert main([f"--model={folder}", "--task=encode", "--peer=official-style"]) == 1
+    assert "transformers" in capsys.readouterr().err
     assert main([f"--model={tmp_path / 'nothing'}"]) == 1
     assert "nothing" in capsys.readouterr().err
 

@@ -27,6 +27,7 @@ def test_every_option_is_handed_on_in_words_the_benchmark_knows(handed_on: list[
 
     given = ["--model", "m", "--task", "caption", "--batch", "8", "--prompt-tokens", "99", "--tokens", "7"]
     given += ["--peer", "none", "--rounds", "2", "--device", "cpu", "--dtype", "float32", "--threads", "2", "--json"]
+    given += ["--shape", "tiny", "--answer-tokens", "64", "--kernels", "packed", "--quantize", "int8"]
     assert run(*given).exit_code == 0
     (command,) = handed_on
     assert command[1:3] == ["-m", "janus_core.bench"]

@@ -48,7 +48,7 @@ def imagine(said: PartialScene) -> Scene:
 class FakeEngine:
     """Answers with the functions it is given, and remembers what it was asked."""
 
-    info = EngineInfo("fake", "janus", "r", "cpu", "float32", 64, 4096, 0)
+    info = EngineInfo("fake", "janus", "r", "cpu", "float32", "none", 64, 4096, 0)
 
     def __init__(
         self,
