@@ -37,7 +37,7 @@ HEAD = """# The engine beside its peers
 Random bfloat16 weights of Janus-Pro-1B's shape unless a row says otherwise, the peers' as `from_pretrained` gives them.
 Rounds, as many as the row says, after one to warm up, all in turns. How many times faster we are is the median of their
 ratios, with the least and the most. *Official-style* is the published loop written anew: one prompt in parallel copies,
-a growing cache. Images: a step behind 276 tokens, where an average one of 576 stands. Captions: prompts of 780 tokens,
+a growing cache. Images: a step behind 276 tokens, where an average one of 576 stands. Captions: prompts of 804 tokens,
 as random checkpoints have a token for every letter. Equal tokens: the share of greedy tokens before each answer's first
 that differs from transformers'. Of the roofline: the bytes of weights and cache over the bandwidth, or the FLOPs over
 the best matrix rate where that is more, both probed in the same round, by the time taken; of 8-bit weights the bytes
