@@ -32,8 +32,8 @@ def main() -> None:
         with running(folder, "stepping", "benchmarks.stepping_worker") as client:
             prompts = [f"prompt {number}" for number in range(IMAGES)]
             jobs = [
-                client.caption(photos, model="stepping", max_new_tokens=32),
-                client.caption(photos, model="stepping", max_new_tokens=96),
+                client.caption(photos, model="stepping", max_tokens=32),
+                client.caption(photos, model="stepping", max_tokens=96),
                 client.generate(prompts, model="stepping"),
                 client.generate(prompts, model="stepping", seed=1),
             ]
