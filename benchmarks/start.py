@@ -26,7 +26,7 @@ import sys
 from PIL import Image
 from janus_core import CaptionRequest, load_engine
 engine = load_engine(sys.argv[1])
-print(engine.caption([CaptionRequest(Image.new("RGB", (384, 384)), max_new_tokens=1)])[0].token_ids)
+print(engine.caption([CaptionRequest(Image.new("RGB", (384, 384)), "Describe this image.", 1)])[0].token_ids)
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
@@ -58,7 +58,7 @@ def main() -> None:
         seconds = statistics.median(run[0] for run in runs)
         peak = max(run[1] for run in runs)
         print(f"{name:14}{seconds:8.1f} s{peak / 1e9:8.2f} GB, {peak / weights:.2f} of the weights")
-    print(f"ours is {statistics.median(ratios):.2f}x faster ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(f"theirs takes {statistics.median(ratios):.2f} times as long ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
 def _run(program: str, folder: Path) -> tuple[float, int]:
