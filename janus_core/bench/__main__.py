@@ -95,9 +95,11 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextmanager
 def _folder(options: argparse.Namespace) -> Iterator[Path]:
-    """The checkpoint to measure; one of random weights is gone afterwards."""
+    """The checkpoint to measure; one of random weights is gone afterwards. Refuses what cannot be measured."""
     if (options.model is None) == (options.shape is None):
         raise CaseInvalid("name either --model, a checkpoint folder, or --shape, of random weights")
+    if options.peer == "official-style" and options.task not in ("caption", "generate"):
+        raise CaseInvalid(f"the published loop has no {options.task} of its own; compare with transformers")
     if options.model is not None:
         yield options.model
         return
@@ -128,8 +130,6 @@ def _run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     inputs = Inputs(engine)
     counted = engine.painter.num_positions if options.task == "generate" else options.tokens
     case = Case(options.task, options.batch, options.prompt_tokens, options.tokens, options.answer_tokens or counted)
-    if options.peer == "official-style" and case.task not in ("caption", "generate"):
-        raise CaseInvalid(f"the published loop has no {case.task} of its own; compare with transformers")
     wanted = () if options.peer == "none" else PEERS if options.peer == "all" else (options.peer,)
     model = load_peer(folder, engine.model.dtype, engine.model.device) if wanted else None
     if case.task in ("encode", "decode"):
@@ -143,7 +143,7 @@ def _run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         }
         peers: list[Contender] = [made[name](model, inputs) for name in wanted]
         prober = Prober(engine.model.dtype, engine.model.device)
-        least = needs(engine, case, inputs.prompt_tokens(case), images=1)
+        least = needs(engine, case, inputs.prompt_tokens(case))
         figures = compare(case, [Ours(engine, inputs), *peers], options.rounds, probe=prober, least=least)
     figures["peak_gb"] = _peak_bytes(engine.model.device) / 1e9
     return figures

@@ -53,7 +53,7 @@ class Ours:
 
 
 def open_lane(engine: Engine, inputs: Inputs, *, max_slots: int, max_rows: int) -> TokenLane:
-    """The engine's, but every answer has its length."""
+    """The engine's, but every answer has its length, and a turn is one step on an accelerator too, as it is watched."""
 
     def go_on(_: object, logits_BV: torch.Tensor) -> None:
         logits_BV[:, inputs.eos_id] = -torch.inf

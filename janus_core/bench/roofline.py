@@ -89,8 +89,8 @@ class Prober:
         return best
 
 
-def needs(engine: Engine, case: Case, prompt_tokens: int, images: int) -> Needs:
-    """Of an average step of a case whose prompts have so many tokens, with so many images in each question."""
+def needs(engine: Engine, case: Case, prompt_tokens: int) -> Needs:
+    """Of an average step of a case whose prompts have so many tokens; a question is about one image."""
     model = engine.model
     llama, config = model.llama, model.llama.config
     head = list(model.text_head.modules())
@@ -107,7 +107,7 @@ def needs(engine: Engine, case: Case, prompt_tokens: int, images: int) -> Needs:
     step_flops = rows * (2 * weights + 2 * _weights(head) + 4 * width * seen)
     assert isinstance(last, Layer)
     prompt = (weights - _weights(last.modules()) + _weights([last.self_attn.qkv_proj])) * prompt_tokens
-    reading = images * _image_flops(model) if case.task == "caption" else 0
+    reading = _image_flops(model) if case.task == "caption" else 0
     first_flops = prompts * (2 * prompt + 2 * width * prompt_tokens**2 + reading)
     is_small = isinstance(last.self_attn.qkv_proj, Int8Linear)
     return Needs(step_bytes, 0 if is_small else step_flops, 0 if is_small else first_flops)

@@ -35,7 +35,7 @@ STEPS_BETWEEN_LOOKS = 4
 
 @dataclass
 class Watch:
-    """For those who compare with the published loops.
+    """For those who compare with the published loops; a turn of who is watched is one step.
 
     on_text: the rows of a step and their logits, float32 [B, V]. on_image: the logits of images, float32 [R, C], all
     with their prompt, then all without, and what was mixed of them, [B, C]. pick: in place of the rows' own sampling.
@@ -62,7 +62,8 @@ class TokenLane(Lane[TokenRow]):
         self._image_id, self._eos_id, self._pad_id = image_id, eos_id, pad_id
         self._prompts = PromptBook(model, pad_id, prefill_tokens(model.device))
         self._watch = watch or Watch()
-        self._steps_between_looks = 1 if model.device.type == "cpu" else STEPS_BETWEEN_LOOKS
+        looks_always = model.device.type == "cpu" or watch is not None
+        self._steps_between_looks = 1 if looks_always else STEPS_BETWEEN_LOOKS
 
     def _open(self, cache: KVCache | None) -> None:
         self._batch: _Batch | None = None

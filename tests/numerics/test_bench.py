@@ -63,18 +63,18 @@ def test_bytes_and_flops_are_those_of_the_layers(folder: Path) -> None:
     layer = 128 * 384 + 128 * 128 + 128 * 704 + 352 * 128
     layers, prompt = 3 * layer, 2 * layer + 128 * 384
     cached = 2 * 3 * 128 * 4
-    drawing = needs(engine, Case("generate", 2, 40, 6, 36), prompt_tokens=40, images=0)
+    drawing = needs(engine, Case("generate", 2, 40, 6, 36), prompt_tokens=40)
     assert drawing.step_bytes == 4 * (layers + 128 * 128 + 128 * 512) + 4 * 43 * cached
     assert drawing.step_flops == 4 * (2 * (layers + 128 * 128 + 128 * 512) + 4 * 3 * 128 * 43)
     assert drawing.first_flops == 2 * (2 * prompt * 40 + 2 * 3 * 128 * 40**2)
-    caption = needs(engine, Case("caption", 2, 0, 6, 6), prompt_tokens=50, images=1)
+    caption = needs(engine, Case("caption", 2, 0, 6, 6), prompt_tokens=50)
     assert caption.step_bytes == 4 * (layers + 128 * 384) + 2 * 53 * cached
     tower = 3 * 4 * 64 * 64 + 3 * 2 * 64 * 256 + 64 * 128 + 128 * 128 + 3 * 16 * 16 * 64
     reading = 36 * (2 * tower + 4 * 3 * 64 * 36)
     assert caption.first_flops == 2 * (2 * prompt * 50 + 2 * 3 * 128 * 50**2 + reading)
     if not torch.cpu._is_vnni_supported():
         return
-    small = needs(load_engine(folder, device="cpu", quantize="int8"), Case("caption", 2, 0, 6, 6), 50, 1)
+    small = needs(load_engine(folder, device="cpu", quantize="int8"), Case("caption", 2, 0, 6, 6), 50)
     assert caption.step_bytes - small.step_bytes == 3 * layers
     assert (small.step_flops, small.first_flops) == (0, 0)
 
