@@ -63,6 +63,9 @@ class FlowLane(Lane[FlowRow]):
     def _move(self, source: int, target: int) -> None:
         self._slots.move(source, target)
 
+    def _tokens_to_begin(self, rows: Sequence[FlowRow]) -> int:
+        return self._prompts.num_unknown([row.ids for row in rows])
+
     def _begin(self, seats: Sequence[Seat[FlowRow]]) -> None:
         """The block sees of a prompt that was dropped the begin-of-sentence alone, so both slots hold the prompt."""
         assert self._cache is not None

@@ -33,7 +33,7 @@ class Lane(ABC, Generic[R]):
         self._model = model
         self._max_slots = max(2, max_slots)  # a guided image needs two
         self._usual = Limits(0, 0, prefill_tokens(model.device), max_rows)
-        self.scheduler: Scheduler[R] = Scheduler(self._usual)
+        self.scheduler: Scheduler[R] = Scheduler(self._usual, self._tokens_to_begin)
         self._seating: Seating[R] = Seating()
         self._cache: KVCache | None = None
         self._left: list[R] = []
@@ -42,6 +42,10 @@ class Lane(ABC, Generic[R]):
     @abstractmethod
     def _open(self, cache: KVCache | None) -> None:
         """The pool was made anew, and nobody sits in it; None: it is gone, with everything that belongs to it."""
+
+    @abstractmethod
+    def _tokens_to_begin(self, rows: Sequence[R]) -> int:
+        """What `_begin` would let through the model for these; prompts that are kept cost nothing."""
 
     @abstractmethod
     def _begin(self, seats: Sequence[Seat[R]]) -> None:

@@ -43,6 +43,10 @@ class PromptBook:
         self._model, self._pad_id, self._prefill_tokens = model, pad_id, prefill_tokens
         self._kept: OrderedDict[tuple[int, ...], Prompt] = OrderedDict()
 
+    def num_unknown(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Tokens that `look_up` would have to compute, without padding."""
+        return sum(len(ids) for ids in {tuple(prompt) for prompt in prompts} if ids not in self._kept)
+
     def look_up(self, prompts: Sequence[Sequence[int]]) -> list[Prompt]:
         """Every prompt, in order; those that are not kept are computed together."""
         wanted = [tuple(prompt) for prompt in prompts]

@@ -9,7 +9,7 @@ would fit: so nobody starves, and at most one slot is idle while requests wait.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -35,8 +35,8 @@ R = TypeVar("R", bound=Schedulable)
 
 @dataclass(frozen=True)
 class Limits:
-    """num_slots of `capacity` positions each; prefill_tokens at most between two steps, with padding; max_rows: of
-    requests that are computed together.
+    """num_slots of `capacity` positions each; prefill_tokens at most between two steps; max_rows: of requests that are
+    computed together.
     """
 
     num_slots: int
@@ -54,9 +54,17 @@ class _Job(Generic[R]):
     num_running: int = 0
 
 
+def padded_tokens(rows: Sequence[Schedulable]) -> int:
+    """Of prompts that are computed together, each as long as the longest."""
+    return len(rows) * max((row.num_prompt_tokens for row in rows), default=0)
+
+
 class Scheduler(Generic[R]):
-    def __init__(self, limits: Limits) -> None:
+    """tokens_to_begin: what must go through the model before these rows take their first step."""
+
+    def __init__(self, limits: Limits, tokens_to_begin: Callable[[Sequence[R]], int] = padded_tokens) -> None:
         self.limits = limits
+        self._tokens_to_begin = tokens_to_begin
         self.running: list[R] = []
         self._jobs: dict[str, _Job[R]] = {}
         self._apart: deque[list[R]] = deque()  # groups of rows
@@ -171,8 +179,7 @@ class Scheduler(Generic[R]):
         """Whether there are slots for it, and its prompt can be computed together with those of the others."""
         if len(self.running) == self.limits.max_rows or row.num_slots > self.num_free or not self._has_room_for(row):
             return False
-        longest = max(each.num_prompt_tokens for each in (*beside, row))
-        return not beside or longest * (len(beside) + 1) <= self.limits.prefill_tokens
+        return not beside or self._tokens_to_begin([*beside, row]) <= self.limits.prefill_tokens
 
     def _has_room_for(self, row: R) -> bool:
         return row.num_positions <= self.limits.capacity and row.num_slots <= self.limits.num_slots

@@ -23,6 +23,7 @@ from janus_core.engine.lane import Lane
 from janus_core.engine.prompts import PromptBook
 from janus_core.engine.rows import CaptionRow, ImageRow
 from janus_core.engine.sampling import Picker, draw_stream, sampling_device
+from janus_core.engine.scheduler import padded_tokens
 from janus_core.engine.seating import Seat
 from janus_core.models.janus import Janus
 from janus_core.models.reader import Reader
@@ -75,13 +76,24 @@ class TokenLane(Lane[TokenRow]):
     def _move(self, source: int, target: int) -> None:
         self._slots.move(source, target)
 
+    def _tokens_to_begin(self, rows: Sequence[TokenRow]) -> int:
+        captions = [row for row in rows if isinstance(row, CaptionRow)]
+        images = [row for row in rows if isinstance(row, ImageRow)]
+        return padded_tokens(captions) + self._prompts.num_unknown(
+            [half for row in images for half in self._halves(row)]
+        )
+
+    def _halves(self, row: ImageRow) -> list[list[int]]:
+        """What its slots begin with."""
+        return [row.ids, without_prompt(row.ids, self._pad_id)][: row.num_slots]
+
     def _begin(self, seats: Sequence[Seat[TokenRow]]) -> None:
         for seat in seats:
             self._slots.put_stream(seat)
         captions = [seat for seat in seats if isinstance(seat.row, CaptionRow)]
-        images = [seat for seat in seats if isinstance(seat.row, ImageRow)]
         if captions:
             self._begin_captions(captions)
+        images = [(seat, seat.row) for seat in seats if isinstance(seat.row, ImageRow)]
         if images:
             self._begin_images(images)
 
@@ -95,18 +107,18 @@ class TokenLane(Lane[TokenRow]):
         self._choose(batch, last_BD)
         self._look(batch, 1)
 
-    def _begin_images(self, seats: Sequence[Seat[TokenRow]]) -> None:
+    def _begin_images(self, images: Sequence[tuple[Seat[TokenRow], ImageRow]]) -> None:
         assert self._cache is not None
         prompts: list[list[int]] = []
         places: list[list[int]] = []
-        for seat in seats:
-            halves = [seat.row.ids, without_prompt(seat.row.ids, self._pad_id)][: len(seat.slots)]
+        for _, row in images:
+            halves = self._halves(row)
             places.append([len(prompts) + k for k in range(len(halves))])
             prompts += halves
         known = self._prompts.look_up(prompts)
-        for slot, prompt in zip((slot for seat in seats for slot in seat.slots), known, strict=True):
+        for slot, prompt in zip((slot for seat, _ in images for slot in seat.slots), known, strict=True):
             self._cache.put(slot, prompt.keys, prompt.values)
-        batch = _Batch(seats, places, self._model.device)
+        batch = _Batch([seat for seat, _ in images], places, self._model.device)
         self._choose(batch, torch.stack([prompt.last for prompt in known]))
         self._look(batch, 1)
 

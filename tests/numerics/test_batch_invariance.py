@@ -416,6 +416,23 @@ def test_nor_on_how_often_the_host_looks(folder: Path, engine: Engine, steps: in
     assert codes(seldom.generate(image_requests()[:6])) == codes(engine.generate(image_requests()[:6]))
 
 
+def test_prompts_that_are_kept_do_not_count_against_what_may_begin(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "prefill_tokens", lambda _: 1)
+    engine = load_engine(folder, device="cpu", dtype="float32")
+    prompts = ["a cat", "a dog", *["a cat"] * 5]
+    for n, prompt in enumerate(prompts):
+        row = engine.prepare_image(GenerateRequest(prompt, seed=n))
+        assert isinstance(row, ImageRow)
+        engine.start(row)
+    running = []
+    for _ in range(3):
+        engine.turn()
+        running.append(len(engine._reader.scheduler.running))
+    assert running == [1, 2, 7]
+
+
 def test_the_images_of_a_prompt_share_it_over_turns_until_it_is_forgotten(engine: Engine) -> None:
     asked: list[int] = []
     hook = engine.model.llama.register_forward_hook(lambda _, given, __: asked.append(given[0].shape[1]))
