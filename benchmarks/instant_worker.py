@@ -36,7 +36,7 @@ class InstantEngine:
     def fit_image(self, image: Image.Image) -> Image.Image:
         return image.resize((384, 384), Image.Resampling.BICUBIC)
 
-    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str) -> Row:
+    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str, order: int) -> Row:
         if isinstance(request, CaptionRequest):
             return Row(Caption("a caption of about ninety tokens " * 12, tuple(range(90)), "stop"))
         return Row(GeneratedImage(PICTURE, None))

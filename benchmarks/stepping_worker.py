@@ -45,7 +45,7 @@ class SteppingEngine:
     def fit_image(self, image: Image.Image) -> Image.Image:
         return image.resize((384, 384), Image.Resampling.BICUBIC)
 
-    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str) -> Row:
+    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str, order: int) -> Row:
         if isinstance(request, CaptionRequest):
             return Row(request.max_new_tokens, Caption("a caption " * 20, tuple(range(request.max_new_tokens)), "stop"))
         return Row(IMAGE_STEPS, GeneratedImage(PICTURE, None))

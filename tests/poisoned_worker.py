@@ -20,8 +20,8 @@ class PoisonedEngine:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def prepare(self, request: Any, *, job: str) -> Any:
-        row = self._engine.prepare(request, job=job)
+    def prepare(self, request: Any, *, job: str, order: int) -> Any:
+        row = self._engine.prepare(request, job=job, order=order)
         row.is_poisoned = POISON in request.prompt
         return row
 

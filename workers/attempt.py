@@ -22,12 +22,13 @@ from orchestrator.db.session import SessionFactory
 from orchestrator.db.shards import ItemFailure
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.domain.failures import Failure
-from orchestrator.domain.items import MAX_LINE_BYTES, Item, clean_message
+from orchestrator.domain.items import MAX_LINE_BYTES, ImageRef, Item, clean_message
 from orchestrator.domain.jobs import CaptionOptions, JobKind, Options, options_for, seed_of
 from orchestrator.domain.shards import Part, finished_indexes, part_key, runs_of
 from orchestrator.settings import Settings
 from orchestrator.telemetry import get_logger
 from workers import outputs
+from workers.blocks import Blocks
 from workers.engine_host import Caption, CaptionRequest, EngineHost, GeneratedImage, GenerateRequest, Rejected, Ticket
 from workers.failures import WORLD_FAULTS, BadInput, failure_of
 from workers.heartbeat import Hold
@@ -44,6 +45,7 @@ class Attempt:
         settings: Settings,
         sessions: SessionFactory,
         store: ObjectStore,
+        blocks: Blocks,
         host: EngineHost,
         job: JobRow,
         shard: ShardRow,
@@ -52,6 +54,7 @@ class Attempt:
         self._settings = settings
         self._sessions = sessions
         self._store = store
+        self._blocks = blocks
         self._host = host
         self._job = job
         self._shard = shard
@@ -147,13 +150,13 @@ class Attempt:
             self._fail(item, failure)
 
     def _prepare(self, item: Item) -> Ticket:
-        return self._host.prepare(self._job.model, self._requests_of(item), job=self._job.id)
+        return self._host.prepare(self._job.model, self._requests_of(item), job=self._job.id, order=item.index)
 
     def _requests_of(self, item: Item) -> Sequence[CaptionRequest | GenerateRequest]:
         seed = seed_of(self._options, item.index, item.seed)
         options = self._options
         if isinstance(options, CaptionOptions):
-            images = [self._fetch(item, k, key) for k, key in enumerate(item.images)]
+            images = [self._fetch(item, k, image) for k, image in enumerate(item.images)]
             return [
                 CaptionRequest(
                     image=images,
@@ -179,10 +182,10 @@ class Attempt:
             for k in range(options.images)
         ]
 
-    def _fetch(self, item: Item, k: int, key: str) -> Any:
+    def _fetch(self, item: Item, k: int, image: ImageRef) -> Any:
         place = f"items[{item.index}].image" + (f"[{k}]" if len(item.images) > 1 else "")
         limits = {"max_bytes": self._settings.max_image_bytes, "max_pixels": self._settings.max_image_pixels}
-        return self._host.fit_image(self._job.model, fetch_image(self._store, key, place=place, **limits))
+        return self._host.fit_image(self._job.model, fetch_image(self._blocks, image, place=place, **limits))
 
     def _compute(self, item: Item, ticket: Ticket) -> None:
         self._host.submit(ticket)

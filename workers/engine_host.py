@@ -129,12 +129,13 @@ class EngineHost:
     def models(self) -> list[str]:
         return list(self._engines)
 
-    def prepare(self, model: str, requests: Sequence[Request], *, job: str = "") -> Ticket:
-        """An item's requests, checked, tokenised and scaled by the calling thread; `job` is whose share they count
-        against.
+    def prepare(self, model: str, requests: Sequence[Request], *, job: str = "", order: int = 0) -> Ticket:
+        """An item's requests, checked, tokenised and scaled by the calling thread.
+
+        job: whose share they count against; order: of a job's items the lowest goes first.
         """
         engine = self._engines[model]
-        return Ticket(engine, [engine.prepare(request, job=job) for request in requests])
+        return Ticket(engine, [engine.prepare(request, job=job, order=order) for request in requests])
 
     def submit(self, ticket: Ticket) -> None:
         """Queue an item's requests."""

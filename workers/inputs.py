@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from orchestrator.artifacts.base import ObjectMissing, ObjectStore
+from orchestrator.artifacts.base import ObjectMissing
+from orchestrator.domain.items import ImageRef
+from workers.blocks import Blocks
 from workers.failures import BadInput
 
 TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF tags
@@ -24,8 +26,8 @@ JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # but for those that
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
-def fetch_image(store: ObjectStore, key: str, *, place: str, max_bytes: int, max_pixels: int) -> Image.Image:
-    """The image at `key`, RGB.
+def fetch_image(blocks: Blocks, image: ImageRef, *, place: str, max_bytes: int, max_pixels: int) -> Image.Image:
+    """The image, RGB.
 
     Args:
         place: how messages name the image, such as `items[17].image`.
@@ -34,7 +36,7 @@ def fetch_image(store: ObjectStore, key: str, *, place: str, max_bytes: int, max
         StoreUnavailable: the store's fault; worth another attempt.
     """
     try:
-        data = store.get(key, max_bytes=max_bytes)
+        data = blocks.read(image, max_bytes=max_bytes)
     except ObjectMissing:
         raise BadInput("image_missing", f"{place} was never uploaded; upload it and retry the item.") from None
     if len(data) > max_bytes:

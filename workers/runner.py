@@ -12,6 +12,7 @@ from orchestrator.db.session import SessionFactory
 from orchestrator.settings import Settings
 from orchestrator.telemetry import get_logger
 from workers.attempt import Attempt
+from workers.blocks import Blocks
 from workers.engine_host import EngineHost
 from workers.failures import WORLD_FAULTS
 from workers.heartbeat import Heartbeat, Hold
@@ -36,6 +37,7 @@ class Runner:
         self.store = store
         self.heartbeat = heartbeat
         self.host = host
+        self._blocks = Blocks(store)
         self._turnstile = Turnstile()
 
     def run(self, shard_id: int, attempt: int) -> None:
@@ -59,7 +61,7 @@ class Runner:
             log.info("message_is_old")
             return
         with self.heartbeat.hold(shard_id, attempt) as hold:
-            running = Attempt(self.settings, self.sessions, self.store, self.host, job, shard, hold)
+            running = Attempt(self.settings, self.sessions, self.store, self._blocks, self.host, job, shard, hold)
             try:
                 outcome = running.run()
             except LeaseLost:

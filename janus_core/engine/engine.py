@@ -248,16 +248,18 @@ class Engine:
         """
         return fit(image, self.images)
 
-    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str = "") -> Row | Rejected:
+    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str = "", order: int = 0) -> Row | Rejected:
         """Check a request and tokenise its prompt, for `start`. Any thread may call this; it needs no device.
 
         job: whose share it counts against: of those that wait, the job that has had least of the engine goes next.
+        order: of a job's requests the lowest goes first, and of equal ones the oldest.
         """
-        if isinstance(request, CaptionRequest):
-            return self.prepare_caption(request, job=job)
-        return self.prepare_image(request, job=job)
+        row = self.prepare_caption(request) if isinstance(request, CaptionRequest) else self.prepare_image(request)
+        if isinstance(row, Row):
+            row.job, row.order = job, order
+        return row
 
-    def prepare_caption(self, request: CaptionRequest, *, job: str = "") -> CaptionRow | Rejected:
+    def prepare_caption(self, request: CaptionRequest) -> CaptionRow | Rejected:
         """As `prepare`; scales its images as well."""
         fault = find_fault(request)
         if fault is not None:
@@ -280,9 +282,9 @@ class Engine:
         except Exception as error:  # Pillow's decoders raise many kinds, and none may end the batch
             return Rejected("image_unreadable", f"The image cannot be decoded ({error}). Save it anew and try again.")
         longest = min(request.max_new_tokens, room)
-        return CaptionRow(ids, torch.stack(pixels), longest, _sampling(request), job=job)
+        return CaptionRow(ids, torch.stack(pixels), longest, _sampling(request))
 
-    def prepare_image(self, request: GenerateRequest, *, job: str = "") -> ImageRow | FlowRow | Rejected:
+    def prepare_image(self, request: GenerateRequest) -> ImageRow | FlowRow | Rejected:
         """As `prepare`."""
         fault = find_fault(request)
         if fault is not None:
@@ -294,8 +296,6 @@ class Engine:
         if len(ids) > longest:
             return self._too_long(len(ids), longest)
         row: ImageRow | FlowRow | Rejected = self.painter.prepare(ids, request)
-        if not isinstance(row, Rejected):
-            row.job = job
         return row
 
     @staticmethod

@@ -17,14 +17,16 @@ Answer: TypeAlias = Caption | GeneratedImage | Rejected
 
 @dataclass(eq=False)
 class Row(ABC):
-    """ids: the prompt, image placeholders expanded. job: whose share of the engine it counts against.
+    """ids: the prompt, image placeholders expanded.
 
+    job: whose share of the engine it counts against. order: of the job's requests the lowest goes first.
     is_cancelled: may be set by any thread; the row leaves before the next turn.
     answer: once it left. error: what the engine raised over this row alone, in place of an answer.
     """
 
     ids: list[int]
     job: str = field(default="", kw_only=True)
+    order: int = field(default=0, kw_only=True)
     is_cancelled: bool = field(default=False, kw_only=True)
     answer: Answer | None = field(default=None, kw_only=True)
     error: Exception | None = field(default=None, kw_only=True)

@@ -2,12 +2,13 @@
 
 A pool has a fixed number of slots, cache rows of a fixed length. A request takes one of them, or two if it is guided,
 and holds them until it is answered; then they are given to those who wait, at once. Of the jobs that wait the one that
-has had least of the engine goes next, and of its requests the oldest. Nobody is overtaken because a smaller request
-would fit: so nobody starves, and at most one slot is idle while requests wait.
+has had least of the engine goes next, and of its requests the first in its order, or the oldest. Nobody is overtaken
+because a smaller request would fit: so nobody starves, and at most one slot is idle while requests wait.
 """
 
 from __future__ import annotations
 
+from bisect import insort_left, insort_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,13 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Schedulable(Protocol):
-    """job: whose share of the engine it counts against.
+    """job: whose share of the engine it counts against. order: of the job's requests the lowest goes first.
 
     num_positions: tokens in each of its slots at most; num_prompt_tokens: at first.
     """
 
     job: str
+    order: int
 
     @property
     def num_slots(self) -> int: ...
@@ -50,13 +52,17 @@ class _Job(Generic[R]):
     """had: tokens that went through the engine for it, beside a start that newcomers are given."""
 
     had: float
-    waiting: deque[R] = field(default_factory=deque)
+    waiting: list[R] = field(default_factory=list)
     num_running: int = 0
 
 
 def padded_tokens(rows: Sequence[Schedulable]) -> int:
     """Of prompts that are computed together, each as long as the longest."""
     return len(rows) * max((row.num_prompt_tokens for row in rows), default=0)
+
+
+def _order(row: Schedulable) -> int:
+    return row.order
 
 
 class Scheduler(Generic[R]):
@@ -91,7 +97,7 @@ class Scheduler(Generic[R]):
         job = self._job_of(row)
         if not job.waiting:
             job.had = max(job.had, self._clock)
-        job.waiting.append(row)
+        insort_right(job.waiting, row, key=_order)
 
     def admit(self) -> list[R]:
         """The requests to begin now. They run from here on, until they `leave`."""
@@ -104,7 +110,7 @@ class Scheduler(Generic[R]):
             self._clock = max(self._clock, job.had)
             job.had += row.num_prompt_tokens
             job.num_running += 1
-            job.waiting.popleft()
+            del job.waiting[0]
             self.running.append(row)
             admitted.append(row)
         return admitted
@@ -150,7 +156,7 @@ class Scheduler(Generic[R]):
         for row in reversed(self.running):
             job = self._jobs[row.job]
             job.num_running -= 1
-            job.waiting.appendleft(row)
+            insort_left(job.waiting, row, key=_order)
         self.running.clear()
 
     def set_apart(self) -> None:

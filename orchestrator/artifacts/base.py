@@ -49,6 +49,10 @@ class ObjectStore(Protocol):
         """All bytes; with `max_bytes`, at most one byte more than that, so that the caller sees it was too large."""
         ...
 
+    def get_range(self, key: str, offset: int, num_bytes: int) -> bytes:
+        """So many bytes from `offset` on; fewer where the object ends before."""
+        ...
+
     def lines(self, key: str, *, max_line_bytes: int) -> Iterator[bytes]:
         """The object's lines without their ends, read as a stream; a longer line is cut at `max_line_bytes` + 1."""
         ...

@@ -22,6 +22,7 @@ from orchestrator.artifacts.base import ObjectMissing, StoredObject, StoreError,
 
 _MISSING = {"NoSuchKey", "NoSuchObject"}
 _TRY_AGAIN = {408, 429}
+_BEYOND_THE_END = 416
 
 
 class S3Store:
@@ -64,6 +65,15 @@ class S3Store:
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         with _translated(key), self._open(key) as response:
             return bytes(response.read() if max_bytes is None else response.read(max_bytes + 1))
+
+    def get_range(self, key: str, offset: int, num_bytes: int) -> bytes:
+        try:
+            with _translated(key), self._open(key, offset, num_bytes) as response:
+                return bytes(response.read())
+        except StoreRefused as error:
+            if isinstance(error.__cause__, S3Error) and error.__cause__.response.status == _BEYOND_THE_END:
+                return b""
+            raise
 
     def lines(self, key: str, *, max_line_bytes: int) -> Iterator[bytes]:
         with _translated(key), self._open(key) as response:
@@ -110,8 +120,9 @@ class S3Store:
         self._pool.clear()
 
     @contextmanager
-    def _open(self, key: str) -> Iterator[Any]:
-        response = self._inner.get_object(self._bucket, key)
+    def _open(self, key: str, offset: int = 0, num_bytes: int = 0) -> Iterator[Any]:
+        """From `offset` on; so many bytes, or all that are there."""
+        response = self._inner.get_object(self._bucket, key, offset=offset, length=num_bytes)
         try:
             yield response
         finally:

@@ -12,13 +12,14 @@ from typing import IO, Any, Self
 
 import httpx
 
+from orchestrator.client._bundles import OutgoingObject, read_objects
 from orchestrator.client._errors import BadSource, ClientError, TransferFailed
 from orchestrator.client._http import Http, new_idempotency_key
 from orchestrator.client._job import Job
-from orchestrator.client._manifest import read_files, write_manifest
+from orchestrator.client._manifest import write_manifest
 from orchestrator.client._options import build_request, check_options
 from orchestrator.client._sources import SourceItem, read_image_sources, read_prompt_sources
-from orchestrator.client._transfers import URLS_AT_ONCE, Transfers, in_groups
+from orchestrator.client._transfers import Transfers, in_groups
 from orchestrator.domain.jobs import JobKind, JobState
 from orchestrator.schemas import (
     CaptionJobCreate,
@@ -45,6 +46,7 @@ from orchestrator.schemas import (
 )
 
 MANIFEST = "manifest.jsonl"
+OBJECTS_AT_ONCE = 4  # sent one after the other by each thread
 
 
 class Client:
@@ -184,15 +186,15 @@ class Client:
         With a key the upload is that of the last time, and what it holds already is not sent again.
         """
         key = f"{idempotency_key}/upload" if idempotency_key else new_idempotency_key()
-        with tempfile.TemporaryFile("w+b") as manifest, tempfile.TemporaryFile("w+b") as files:
-            write_manifest(items, manifest, files)
+        with tempfile.TemporaryFile("w+b") as manifest, tempfile.TemporaryFile("w+b") as objects:
+            write_manifest(items, manifest, objects)
             if manifest.tell() == 0:
                 raise BadSource("there is nothing to submit: no image or prompt was found")
             upload = self._http.call(UploadView, "POST", "/v1/uploads", idempotency_key=key).id
             if idempotency_key and self._is_sent(upload, manifest, idempotency_key):
                 return upload
-            groups = in_groups(read_files(files), URLS_AT_ONCE // 10)
-            self._transfers.map(lambda group: self._put_files(upload, group), groups)
+            groups = in_groups(read_objects(objects), OBJECTS_AT_ONCE)
+            self._transfers.map(lambda group: self._put_objects(upload, group), groups)
             self._transfers.put_file(self._upload_urls(upload, [MANIFEST])[0], manifest)
         return upload
 
@@ -212,11 +214,12 @@ class Client:
             raise BadSource(f"idempotency_key {idempotency_key!r} was used for other files or prompts; take another")
         return True
 
-    def _put_files(self, upload: str, group: list[tuple[str, Path]]) -> None:
-        urls = self._upload_urls(upload, [name for name, _ in group])
-        for (_, path), url in zip(group, urls, strict=True):
-            if path.is_file():  # one that is missing becomes that item's failure, `image_missing`
-                self._transfers.put(url, path.read_bytes())
+    def _put_objects(self, upload: str, group: list[OutgoingObject]) -> None:
+        urls = self._upload_urls(upload, [each.name for each in group])
+        for each, url in zip(group, urls, strict=True):
+            data = each.read()
+            if data is not None:  # a file that is missing becomes that item's failure, `image_missing`
+                self._transfers.put(url, data)
 
     def _upload_urls(self, upload: str, names: list[str]) -> list[str]:
         """Where to send objects of an upload."""

@@ -27,8 +27,9 @@ def start_loops(settings: Settings) -> Loops:
     loops = Loops(sessions, pause_seconds=settings.loop_seconds)
     for number in (1, 2, 3, 4):  # a job with a million items must not hold up everybody else's
         reader = Reader(sessions, store, max_item_line_bytes=settings.max_item_line_bytes)
-        loops.start(f"reader-{number}", reader)
-        loops.start(f"finisher-{number}", Finisher(sessions, store))
+        pause = settings.loop_seconds * (1 if number == 1 else 4)  # the others are for when the first one is busy
+        loops.start(f"reader-{number}", reader, every_seconds=pause)
+        loops.start(f"finisher-{number}", Finisher(sessions, store), every_seconds=pause)
     loops.start("dispatcher", Dispatcher(sessions, broker, queue_depth=settings.queue_depth))
     loops.start("reaper", Reaper(sessions, store, max_crashes=settings.max_crashes), every_seconds=1)
     reconciler = Reconciler(sessions, broker, republish_seconds=settings.republish_seconds)

@@ -15,23 +15,32 @@ class Duty(Protocol):
 
 
 class Loops:
-    """Threads that call `run_once` with the database's time until told to stop."""
+    """Threads that call `run_once` with the database's time until told to stop.
+
+    A duty that found nothing to do pauses; one without a pause of its own no longer than until another did something,
+    which may be what it waits for.
+    """
 
     def __init__(self, sessions: SessionFactory, *, pause_seconds: float) -> None:
         self._sessions = sessions
         self._pause_seconds = pause_seconds
         self._stop = threading.Event()
+        self._wakes: list[threading.Event] = []
+        self._eager: list[threading.Event] = []
         self._threads: list[threading.Thread] = []
 
     def start(self, name: str, duty: Duty, *, every_seconds: float | None = None) -> None:
-        pause = every_seconds or self._pause_seconds
-        thread = threading.Thread(target=self._run, args=(name, duty, pause), name=name, daemon=True)
+        pause, wake = every_seconds or self._pause_seconds, threading.Event()
+        self._wakes.append(wake)
+        if every_seconds is None:
+            self._eager.append(wake)
+        thread = threading.Thread(target=self._run, args=(name, duty, pause, wake), name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
 
     def stop(self, timeout_seconds: float = 30) -> None:
         """Let every duty end its round."""
-        self._stop.set()
+        self.request_stop()
         for thread in self._threads:
             thread.join(timeout_seconds)
 
@@ -40,11 +49,14 @@ class Loops:
 
     def request_stop(self) -> None:
         self._stop.set()
+        for wake in self._wakes:
+            wake.set()
 
-    def _run(self, name: str, duty: Duty, pause_seconds: float) -> None:
+    def _run(self, name: str, duty: Duty, pause_seconds: float, wake: threading.Event) -> None:
         log = get_logger(duty=name)
         delay = pause_seconds
         while not self._stop.is_set():
+            wake.clear()
             try:
                 with self._sessions() as session:
                     now = database_now(session)
@@ -52,9 +64,12 @@ class Loops:
                 delay = pause_seconds
                 if done:
                     log.info("round", done=done)
+                    for other in self._eager:
+                        other.set()
                     continue
             except Exception as error:
                 # Postgres, Redis or the store is away: everything that matters is in rows, so trying again is enough.
                 log.warning("round_failed", error=f"{type(error).__name__}: {error}"[:500])
                 delay = min(max(delay, 0.1) * 2, 10.0)
-            self._stop.wait(delay)
+            if not self._stop.is_set():
+                wake.wait(delay)

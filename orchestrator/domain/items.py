@@ -15,7 +15,25 @@ MAX_ID_LENGTH = 500
 MAX_MESSAGE_LENGTH = 2000
 MAX_LINE_BYTES = 2**20  # of an item as a shard carries it
 MAX_IMAGES_PER_PROMPT = 16
+MAX_OBJECT_BYTES = 5 * 2**40  # of S3
+_PART_FIELDS = ("object", "offset", "num_bytes")
 _FIELDS = {JobKind.caption: {"id", "image", "prompt", "seed"}, JobKind.generate: {"id", "prompt", "seed"}}
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """Where an image's bytes are: an object, or a part of one that holds many."""
+
+    key: str
+    offset: int = 0
+    num_bytes: int | None = None  # None: the whole object
+
+    def as_json(self) -> str | list[str | int]:
+        return self.key if self.num_bytes is None else [self.key, self.offset, self.num_bytes]
+
+    @classmethod
+    def from_json(cls, value: str | list[Any]) -> ImageRef:
+        return cls(value) if isinstance(value, str) else cls(*value)
 
 
 @dataclass(frozen=True)
@@ -24,7 +42,7 @@ class Item:
 
     index: int
     id: str
-    images: tuple[str, ...] = ()  # object keys
+    images: tuple[ImageRef, ...] = ()
     prompt: str | None = None  # None takes the job's
     seed: int | None = None
     failure: Failure | None = None
@@ -34,7 +52,8 @@ class Item:
         if self.failure is not None:
             record["failure"] = {"code": self.failure.code, "message": self.failure.message}
         else:
-            record |= {"images": list(self.images), "prompt": self.prompt, "seed": self.seed}
+            images = [image.as_json() for image in self.images]
+            record |= {"images": images, "prompt": self.prompt, "seed": self.seed}
         return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
@@ -44,7 +63,7 @@ class Item:
         return cls(
             record["index"],
             record["id"],
-            tuple(record.get("images", ())),
+            tuple(ImageRef.from_json(image) for image in record.get("images", ())),
             record.get("prompt"),
             record.get("seed"),
             Failure(failure["code"], failure["message"]) if failure else None,
@@ -89,16 +108,28 @@ class ItemReader:
         self._seen.add(hash(item_id))
         return item
 
-    def _images(self, record: dict[str, Any]) -> tuple[str, ...]:
+    def _images(self, record: dict[str, Any]) -> tuple[ImageRef, ...]:
         value = record.get("image")
-        names = [name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)]
-        if not names or (isinstance(value, list) and len(names) < len(value)):
-            raise _BadItem("`image` must be the name of an uploaded image, or a list of names")
-        if len(names) > MAX_IMAGES_PER_PROMPT:
-            raise _BadItem(f"`image` lists {len(names)} images; at most {MAX_IMAGES_PER_PROMPT} fit one prompt")
+        values: list[Any] = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(each, str | dict) for each in values):
+            raise _BadItem("`image` must be the name of an uploaded image, a part of an object, or a list of them")
+        if len(values) > MAX_IMAGES_PER_PROMPT:
+            raise _BadItem(f"`image` lists {len(values)} images; at most {MAX_IMAGES_PER_PROMPT} fit one prompt")
         if not self._image_prefix:
             raise _BadItem("`image` names an upload, but the job has none; create one with POST /v1/uploads")
-        return tuple(self._image_prefix + _safe_name(name) for name in names)
+        return tuple(self._image(each) for each in values)
+
+    def _image(self, value: str | dict[str, Any]) -> ImageRef:
+        if isinstance(value, str):
+            return ImageRef(self._image_prefix + _safe_name(value))
+        name, offset, num_bytes = (value.get(field) for field in _PART_FIELDS)
+        if set(value) != set(_PART_FIELDS) or not isinstance(name, str):
+            raise _BadItem(f"a part of an object has the fields {', '.join(_PART_FIELDS)} and no others")
+        return ImageRef(
+            self._image_prefix + _safe_name(name),
+            _whole_number("image.offset", offset, 0, MAX_OBJECT_BYTES),
+            _whole_number("image.num_bytes", num_bytes, 1, MAX_OBJECT_BYTES),
+        )
 
 
 def is_safe_name(name: str) -> bool:
@@ -166,10 +197,12 @@ def _prompt(record: dict[str, Any], kind: JobKind) -> str | None:
 
 def _seed(record: dict[str, Any]) -> int | None:
     value = record.get("seed")
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_SEED:
-        raise _BadItem(f"`seed` must be a whole number from 0 to {MAX_SEED}")
+    return None if value is None else _whole_number("seed", value, 0, MAX_SEED)
+
+
+def _whole_number(name: str, value: object, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise _BadItem(f"`{name}` must be a whole number from {least} to {most}")
     return value
 
 

@@ -28,6 +28,16 @@ def test_limit_reads_one_byte_more_and_no_further(store: S3Store) -> None:
     assert len(store.get("big", max_bytes=5000)) == 5000
 
 
+def test_a_part_of_an_object(store: S3Store) -> None:
+    store.put("parts", bytes(range(200)))
+    assert store.get_range("parts", 10, 5) == bytes(range(10, 15))
+    assert store.get_range("parts", 190, 50) == bytes(range(190, 200)), "it ends before"
+    assert store.get_range("parts", 200, 50) == b""
+    assert store.get_range("parts", 10**9, 50) == b""
+    with pytest.raises(ObjectMissing):
+        store.get_range("nothing/here", 0, 5)
+
+
 def test_missing_object_is_told_apart_from_a_store_that_is_away(store: S3Store) -> None:
     with pytest.raises(ObjectMissing, match="nothing/here"):
         store.get("nothing/here")

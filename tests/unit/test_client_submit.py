@@ -103,7 +103,7 @@ def test_same_key_is_the_same_job_and_sends_nothing_again(photos: Path, missing_
         with server.client() as client:
             assert client.caption("x/", idempotency_key="nightly").id == "job_0"
     assert list(server.uploads) == ["nightly/upload"]
-    assert server.puts == ["/upl_0/images/000000000.jpg", "/upl_0/manifest.jsonl"]
+    assert server.puts == ["/upl_0/bundles/000000000", "/upl_0/manifest.jsonl"]
 
 
 def test_run_that_was_interrupted_before_its_manifest_sends_all_again(photos: Path) -> None:
@@ -140,6 +140,46 @@ def test_nothing_to_submit_makes_no_upload(photos: Path) -> None:
     assert server.uploads == {}
 
 
+def test_small_files_share_objects_and_the_manifest_says_where_they_lie(photos: Path) -> None:
+    megabyte = 2**20
+    sizes = [megabyte, megabyte + 1, 10, 0, *[megabyte] * 4]
+    for number, size in enumerate(sizes):
+        (photos / "x" / f"{number}.jpg").write_bytes(bytes([number + 1]) * size)
+    (photos / "x" / "items.jsonl").write_text(
+        "".join(json.dumps({"image": f"{number}.jpg"}) + "\n" for number in [*range(len(sizes)), "missing"])
+    )
+    server = FakeServer()
+    with server.client() as client:
+        client.caption("x/items.jsonl")
+    names = ["bundles/000000000", "bundles/000000001", "images/000000001.jpg", "images/000000003.jpg", "manifest.jsonl"]
+    assert sorted(server.objects) == [f"/upl_0/{name}" for name in names]
+    places = [json.loads(line)["image"] for line in server.objects["/upl_0/manifest.jsonl"].splitlines()]
+    assert places.pop() == "images/000000008.jpg", "which was not sent"
+    for number, place in enumerate(places):
+        if isinstance(place, str):
+            data = server.objects[f"/upl_0/{place}"]
+        else:
+            data = server.objects[f"/upl_0/{place['object']}"][place["offset"] :][: place["num_bytes"]]
+        assert data == (photos / "x" / f"{number}.jpg").read_bytes()
+
+
+def test_file_that_changes_while_it_is_sent_costs_no_other(photos: Path) -> None:
+    for name in ("2", "3", "4"):
+        (photos / "x" / f"{name}.jpg").write_bytes(name.encode() * 3)
+    server = FakeServer()
+    with server.client() as client:
+        make_upload = client._upload_urls
+
+        def change_first(upload: str, names: list[str]) -> list[str]:
+            (photos / "x" / "2.jpg").write_bytes(b"longer than before")
+            (photos / "x" / "3.jpg").unlink(missing_ok=True)
+            return make_upload(upload, names)
+
+        client._upload_urls = change_first  # type: ignore[method-assign]
+        client.caption("x/")
+    assert server.objects["/upl_0/bundles/000000000"] == b"x" + bytes(6) + b"444"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="file names of bytes")
 def test_file_whose_name_is_not_utf8_is_sent(photos: Path) -> None:
     with open(os.fsencode(photos / "x") + b"/\xff.jpg", "wb") as file:
@@ -147,7 +187,7 @@ def test_file_whose_name_is_not_utf8_is_sent(photos: Path) -> None:
     server = FakeServer()
     with server.client() as client:
         client.caption("x/")
-    assert server.objects["/upl_0/images/000000001.jpg"] == b"bytes"
+    assert server.objects["/upl_0/bundles/000000000"] == b"xbytes"
 
 
 def test_each_retry_of_failures_has_its_own_key_for_all_its_tries() -> None:

@@ -38,7 +38,7 @@ class GatedEngine:
     def is_idle(self) -> bool:
         return not self._started
 
-    def prepare(self, request: GenerateRequest, *, job: str) -> Row | Rejected:
+    def prepare(self, request: GenerateRequest, *, job: str, order: int) -> Row | Rejected:
         return Row(request.prompt, job) if request.prompt else Rejected("prompt_empty", "say something")
 
     def start(self, row: Row) -> None:

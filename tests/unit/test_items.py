@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestrator.domain.items import Item, ItemReader, is_safe_name
+from orchestrator.domain.items import ImageRef, Item, ItemReader, is_safe_name
 from orchestrator.domain.jobs import JobKind
 
 
@@ -16,8 +16,17 @@ def read(kind: JobKind, *raw: object) -> list[Item]:
 
 def test_image_names_become_keys_below_the_upload() -> None:
     item, several = read(JobKind.caption, {"image": "a/b.jpg"}, {"id": "x", "image": ["1.png", "2.png"], "seed": 7})
-    assert item == Item(0, "a/b.jpg", ("uploads/t/u/a/b.jpg",))
-    assert several == Item(1, "x", ("uploads/t/u/1.png", "uploads/t/u/2.png"), seed=7)
+    assert item == Item(0, "a/b.jpg", (ImageRef("uploads/t/u/a/b.jpg"),))
+    assert several == Item(1, "x", (ImageRef("uploads/t/u/1.png"), ImageRef("uploads/t/u/2.png")), seed=7)
+
+
+def test_an_image_may_be_a_part_of_an_object_that_holds_many() -> None:
+    part = {"object": "photos.tar", "offset": 512, "num_bytes": 60_000}
+    item, several = read(JobKind.caption, {"id": "a", "image": part}, {"id": "b", "image": [part, "c.jpg"]})
+    ref = ImageRef("uploads/t/u/photos.tar", 512, 60_000)
+    assert item == Item(0, "a", (ref,))
+    assert several == Item(1, "b", (ref, ImageRef("uploads/t/u/c.jpg")))
+    assert Item.from_line(several.as_line()) == several
 
 
 @pytest.mark.parametrize(
@@ -30,6 +39,13 @@ def test_image_names_become_keys_below_the_upload() -> None:
         (JobKind.caption, {"image": "/etc/passwd"}, "item_invalid", "relative name"),
         (JobKind.caption, {"image": []}, "item_invalid", "`image`"),
         (JobKind.caption, {"image": ["a.jpg", 3]}, "item_invalid", "`image`"),
+        (JobKind.caption, {"image": {"object": "a.tar", "offset": 0}}, "item_invalid", "num_bytes"),
+        (JobKind.caption, {"image": {"object": "a", "offset": 0, "num_bytes": 1, "x": 1}}, "item_invalid", "no others"),
+        (JobKind.caption, {"image": {"object": 7, "offset": 0, "num_bytes": 1}}, "item_invalid", "object"),
+        (JobKind.caption, {"image": {"object": "../a", "offset": 0, "num_bytes": 1}}, "item_invalid", "relative name"),
+        (JobKind.caption, {"image": {"object": "a", "offset": -1, "num_bytes": 1}}, "item_invalid", "image.offset"),
+        (JobKind.caption, {"image": {"object": "a", "offset": 0, "num_bytes": 0}}, "item_invalid", "image.num_bytes"),
+        (JobKind.caption, {"image": {"object": "a", "offset": 0, "num_bytes": "9"}}, "item_invalid", "image.num_bytes"),
         (JobKind.caption, {"image": "a.jpg", "sed": 1}, "item_invalid", "'sed'"),
         (JobKind.caption, {"image": "a.jpg", "seed": -1}, "item_invalid", "`seed`"),
         (JobKind.caption, {"image": "a.jpg", "seed": True}, "item_invalid", "`seed`"),

@@ -23,6 +23,7 @@ class Fake:
     num_slots: int
     num_steps: int
     num_prompt_tokens: int = 4
+    order: int = 0
 
     @property
     def num_positions(self) -> int:
@@ -111,6 +112,19 @@ def test_within_a_job_the_oldest_request_goes_first_whatever_its_size() -> None:
     while not simulation.scheduler.is_idle:
         begun += simulation.turn()
     assert begun == rows
+
+
+def test_within_a_job_what_comes_first_in_its_order_goes_first_though_it_arrived_later() -> None:
+    """So of two shards in flight the earlier one ends first, and its successor is fetched while the other runs."""
+    orders = [70, 71, 72, 3, 4, 71, 5, 70]
+    rows, simulation = [Fake("a", 8, 5, order=order) for order in orders], Simulation()
+    for row in rows:
+        simulation.scheduler.add(row)
+    begun = simulation.turn()
+    simulation.scheduler.requeue()
+    while not simulation.scheduler.is_idle:
+        begun += simulation.turn()
+    assert begun == [rows[n] for n in (3, 3, 4, 6, 0, 7, 1, 5, 2)]
 
 
 def test_a_large_job_does_not_hold_up_a_small_one() -> None:
