@@ -16,7 +16,7 @@ from janus_core.bench.cases import Case, CaseInvalid, Contender
 from janus_core.errors import JanusCoreError
 
 PEERS = ("transformers", "official-style")
-SHAPES = ("tiny", "narrow", "janus-pro-1b", "janus-pro-7b")
+SHAPES = ("tiny", "narrow", "tiny-flow", "janus-pro-1b", "janus-pro-7b", "janusflow-1.3b")
 TASKS = ("caption", "generate", "mixed", "encode", "decode")
 
 
@@ -115,12 +115,14 @@ def _run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     from janus_core import load_engine
     from janus_core.bench.compare import compare
+    from janus_core.bench.flow import compare_flow
     from janus_core.bench.inputs import Inputs
     from janus_core.bench.mixed import compare_mixed
     from janus_core.bench.ours import Ours
     from janus_core.bench.parts import compare_parts
     from janus_core.bench.peers import OfficialStyle, Transformers, load_peer
     from janus_core.bench.roofline import Prober, needs
+    from janus_core.models.janusflow import JanusFlow
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -131,6 +133,9 @@ def _run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     counted = engine.painter.num_positions if options.task == "generate" else options.tokens
     case = Case(options.task, options.batch, options.prompt_tokens, options.tokens, options.answer_tokens or counted)
     wanted = () if options.peer == "none" else PEERS if options.peer == "all" else (options.peer,)
+    if isinstance(engine.model, JanusFlow):
+        figures = compare_flow(case, engine, inputs, folder, wanted, options.rounds)
+        return figures | {"peak_gb": _peak_bytes(engine.model.device) / 1e9}
     model = load_peer(folder, engine.model.dtype, engine.model.device) if wanted else None
     if case.task in ("encode", "decode"):
         figures = compare_parts(case, engine, inputs, model, options.rounds)

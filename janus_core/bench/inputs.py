@@ -11,7 +11,7 @@ from torch import Tensor
 from janus_core.bench.cases import Case
 from janus_core.engine.engine import Engine
 from janus_core.engine.requests import CaptionRequest, GenerateRequest
-from janus_core.engine.rows import CaptionRow, ImageRow
+from janus_core.engine.rows import CaptionRow, FlowRow, ImageRow
 
 QUESTION = "Describe the image in detail."
 
@@ -22,10 +22,10 @@ class Inputs:
         self.eos_id, self.pad_id = engine.tokenizer.eos_id, engine.tokenizer.pad_id
         self.image_id = engine.tokenizer.image_id
 
-    def drawing(self, case: Case) -> list[int]:
+    def drawing(self, case: Case, letter: str = "a") -> list[int]:
         """Ids of a prompt as long as wanted; random checkpoints have a token for every letter."""
         overhead = len(self._ids("a")) - 1
-        return self._ids("a" * (case.prompt_tokens - overhead))
+        return self._ids(letter * (case.prompt_tokens - overhead))
 
     def caption_rows(self, case: Case) -> list[CaptionRow]:
         """Requests about different pictures."""
@@ -51,5 +51,5 @@ class Inputs:
 
     def _ids(self, prompt: str) -> list[int]:
         row = self._engine.prepare_image(GenerateRequest(prompt))
-        assert isinstance(row, ImageRow)
+        assert isinstance(row, ImageRow | FlowRow)
         return row.ids

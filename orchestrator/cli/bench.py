@@ -26,7 +26,7 @@ def bench() -> None:
 def engine(
     model: Annotated[Path | None, typer.Option(help="A checkpoint folder in the Hugging Face layout.")] = None,
     shape: Annotated[
-        Literal["tiny", "narrow", "janus-pro-1b", "janus-pro-7b"] | None,
+        Literal["tiny", "narrow", "tiny-flow", "janus-pro-1b", "janus-pro-7b", "janusflow-1.3b"] | None,
         typer.Option(help="Random weights instead, in a temporary folder; narrow: 24 layers of width 64."),
     ] = None,
     task: Annotated[
@@ -35,7 +35,7 @@ def engine(
     ] = "generate",
     batch: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 1,
     prompt_tokens: Annotated[int, typer.Option(min=16, help="Of a drawing's prompt.")] = 276,
-    tokens: Annotated[int, typer.Option(min=2, help="Of every answer.")] = 32,
+    tokens: Annotated[int, typer.Option(min=2, help="Of every answer; of JanusFlow steps.")] = 32,
     answer_tokens: Annotated[
         int | None, typer.Option(min=1, help="Of an answer, for what is done in an hour; all codes of an image.")
     ] = None,

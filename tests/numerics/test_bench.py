@@ -15,7 +15,7 @@ from janus_core.bench.compare import Ratio, equal_share
 from janus_core.bench.inputs import Inputs
 from janus_core.bench.ours import Ours
 from janus_core.bench.roofline import Limits, Needs, needs
-from janus_core.checkpoints.random import write_random_checkpoint
+from janus_core.checkpoints.random import tiny_flow_config, write_random_checkpoint
 from janus_core.engine import lane
 
 
@@ -103,6 +103,19 @@ def test_captions_of_mixed_length_are_theirs(folder: Path, capsys: pytest.Captur
     assert 8 * 20 < figures["tokens"] < 40 * 20
     assert main([*given, "--peer=none"]) == 0
     assert "janus-batch" in capsys.readouterr().out
+
+
+def test_flow_is_the_published_loops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_random_checkpoint(tmp_path, tiny_flow_config(), dtype="float32")
+    given = [f"--model={tmp_path}", "--batch=2", "--prompt-tokens=24", "--tokens=3", "--rounds=1", "--device=cpu"]
+    assert main([*given, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["against"]["official-style"]["difference"] < 1e-5
+    ours = figures["contenders"]["janus-batch"]
+    assert ours["image_seconds"] == pytest.approx(ours["seconds"] / 2 * 30 / 3)
+    assert main([*given, "--peer=transformers"]) == 1
+    assert "official-style" in capsys.readouterr().err
+    assert main([*given, "--task=caption"]) == 1
 
 
 @pytest.mark.parametrize("task", ["encode", "decode"])
