@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check up down bench full-size migration clean
+.PHONY: help demo test check up down bench full-size fuzz migration clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -31,6 +31,9 @@ test: $(READY) ## every test that needs no GPU, on real local servers
 
 full-size: $(READY) ## build, load and run random models of full size: 8 GB of disk, 6 GB of memory, some minutes
 	$(PYTEST) -m full_size -s
+
+fuzz: $(READY) ## made-up requests at every operation of the API, 10,000 and more; some minutes. EXAMPLES=... SEED=...
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),100) FUZZ_SEED=$(or $(SEED),1) $(PYTEST) -s tests/integration/test_fuzz.py
 
 up: $(READY) ## start the local stack with the models of last time
 	$(BIN)/janus up

@@ -2,11 +2,13 @@
 
 python -m orchestrator.admin migrate
 python -m orchestrator.admin ensure-key --team NAME --scopes admin,jobs:read,jobs:write
+python -m orchestrator.admin prune-audit --days 400
 """
 
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
@@ -18,7 +20,7 @@ from alembic.config import Config
 from sqlalchemy.exc import OperationalError
 
 from orchestrator.artifacts import open_store
-from orchestrator.db import teams
+from orchestrator.db import audit, teams
 from orchestrator.db.session import connect, session_factory
 from orchestrator.domain.errors import JanusError
 from orchestrator.settings import Settings, SettingsError, get_settings
@@ -53,9 +55,28 @@ def ensure_key(settings: Settings, *, team: str, name: str, scopes: list[str]) -
     try:
         with session_factory(engine).begin() as session:
             row = teams.find_team(session, team) or teams.create_team(session, team)
-            return teams.create_key(session, row.id, name=name, scopes=scopes)[1].text
+            made, key = teams.create_key(session, row.id, name=name, scopes=scopes)
+            audit.record(session, "key.created", key.id, address=_here(), of_team=row.id, scopes=made.scopes)
+            return key.text
     finally:
         engine.dispose()
+
+
+def prune_audit(settings: Settings, *, days: int) -> int:
+    """Forget audit rows of more than so many days ago; how many. That it was done is a row too."""
+    engine = connect(settings.database_url.get_secret_value(), pool_size=1)
+    try:
+        with session_factory(engine).begin() as session:
+            pruned = audit.prune(session, older_than_days=days)
+            audit.record(session, "audit.pruned", "audit", address=_here(), rows=pruned, older_than_days=days)
+            return pruned
+    finally:
+        engine.dispose()
+
+
+def _here() -> str:
+    """Where an operator sits, for the audit: at this machine."""
+    return f"host {socket.gethostname()}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("--team", required=True)
     key.add_argument("--name", default="made by an operator")
     key.add_argument("--scopes", default="jobs:read,jobs:write", help="comma-separated: jobs:read, jobs:write, admin")
+    prune = commands.add_parser("prune-audit", help="forget audit rows that are old")
+    prune.add_argument("--days", type=int, required=True, help=f"how old, {audit.MIN_DAYS} at least")
     return parser
 
 
@@ -80,6 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
             migrate(settings, options.revision)
         elif options.command == "new-migration":
             print(new_migration(settings, options.name))  # noqa: T201
+        elif options.command == "prune-audit":
+            print(prune_audit(settings, days=options.days))  # noqa: T201
         else:
             scopes = [scope.strip() for scope in options.scopes.split(",")]
             print(ensure_key(settings, team=options.team, name=options.name, scopes=scopes))  # noqa: T201

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState
 
@@ -14,6 +14,7 @@ Name = Annotated[
     str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=700)]
+Scope = Literal["jobs:read", "jobs:write", "admin"]
 
 
 class Wire(BaseModel):
@@ -235,8 +236,14 @@ class TeamsView(Answer):
 class KeyCreate(Wire):
     team: Name
     name: Name
-    scopes: list[str] = Field(default_factory=lambda: ["jobs:read", "jobs:write"], min_length=1)
-    expires_at: datetime | None = None
+    scopes: list[Scope] = Field(["jobs:read", "jobs:write"], min_length=1, max_length=10)
+    expires_at: AwareDatetime | None = None
+
+
+class KeyRotate(Wire):
+    """For how long the old key goes on working beside the new one; 0 ends it at once."""
+
+    overlap_days: int = Field(7, ge=0, le=90)
 
 
 class KeyView(Answer):
@@ -246,6 +253,7 @@ class KeyView(Answer):
     scopes: list[str]
     created_at: datetime
     expires_at: datetime | None
+    rotated_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
 
@@ -264,6 +272,25 @@ class WhoAmI(Answer):
     team: TeamView
     key_id: str
     scopes: list[str]
+
+
+class AuditView(Answer):
+    """A call that changed something; `team_id` and `key_id` are null where an operator did it at the server."""
+
+    id: int
+    at: datetime
+    team_id: str | None
+    key_id: str | None
+    action: str
+    object_id: str
+    request_id: str | None
+    address: str
+    data: dict[str, Any]
+
+
+class AuditPage(Answer):
+    audit: list[AuditView]
+    next_id: int | None
 
 
 # --- Health, errors -----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -37,12 +38,15 @@ class Settings(BaseSettings):
     s3_region: str = "us-east-1"
     api_host: str = "127.0.0.1"
     api_port: int = 8080
+    trusted_proxies: str = ""  # addresses or networks, comma-separated, whose X-Forwarded-For is believed
 
     # Limits of what a client may send.
     presigned_url_seconds: int = 3600
     max_request_bytes: int = 8 * 2**20
+    max_requests_per_minute: int = Field(default=6000, ge=0)  # of one team, at one API process; 0 is no limit
     max_inline_items: int = 10_000
     max_item_line_bytes: int = 256 * 2**10
+    max_manifest_bytes: int = 16 * 2**30
     max_open_jobs_per_team: int = 1000
 
     # Shards and leases. The database's clock is the only clock that a lease knows.
@@ -84,6 +88,12 @@ class Settings(BaseSettings):
         super().__init__(**values)  # type: ignore[arg-type]
         if not self.s3_public_endpoint:
             self.s3_public_endpoint = self.s3_endpoint
+
+    def secret_texts(self) -> list[str]:
+        """What must never be seen in a log: the secrets, and of those that are URLs the password in it."""
+        texts = [value.get_secret_value() for value in (self.database_url, self.redis_url, self.s3_secret_key)]
+        passwords = [urlsplit(text).password for text in texts if "://" in text]
+        return [text for text in (*texts, *passwords) if text]
 
     @field_validator("worker_models", mode="before")
     @classmethod

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
 
 Logger = Any  # structlog's bound logger; its own type is a protocol without our methods
 
+HIDDEN = "***"
+_SECRETS = (
+    re.compile(r"(jns_live_[0-9A-Za-z]{12}_)[0-9A-Za-z]+"),  # a key; its id stays, which is no secret
+    re.compile(r"((?i:signature)(?:=|%3D))[0-9A-Za-z%+/=]{16,}"),  # of a signed link, or of a request to the store
+    re.compile(r"(://[^/\s:@\"']*:)[^/\s@\"']+(?=@)"),  # a password in a URL
+)
 
-def configure_logging(level: str = "info") -> None:
-    """Our events and the libraries' log records alike, as JSON lines."""
+
+def configure_logging(level: str = "info", *, hidden: Iterable[str] = ()) -> None:
+    """Our events and the libraries' log records alike, as JSON lines; keys, signatures and passwords are left out.
+
+    Args:
+        hidden: texts that must not be seen, such as this process's passwords.
+    """
+    texts = sorted(hidden, key=len, reverse=True)  # a URL before the password in it
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -32,6 +46,7 @@ def configure_logging(level: str = "info") -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(),
+                lambda _logger, _method, line: without_secrets(str(line), texts),
             ],
         )
     )
@@ -39,6 +54,15 @@ def configure_logging(level: str = "info") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("httpx").setLevel("WARNING")
+
+
+def without_secrets(line: str, hidden: Iterable[str] = ()) -> str:
+    """A rendered line, tracebacks and all, without what would open a door."""
+    for text in hidden:
+        line = line.replace(text, HIDDEN)
+    for pattern in _SECRETS:
+        line = pattern.sub(rf"\1{HIDDEN}", line)
+    return line
 
 
 def get_logger(**fields: Any) -> Logger:

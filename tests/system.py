@@ -41,7 +41,7 @@ class System:
     """
 
     def __init__(self, environment: dict[str, str], logs: Path, models: str, **settings: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.environment = (
             {name: value for name, value in os.environ.items() if not name.startswith("JANUS_")}
             | FAST
@@ -69,10 +69,13 @@ class System:
         self.run(name, "workers", JANUS_WORKER_ID=f"{name}-{time.time_ns()}")
 
     def run(self, name: str, module: str, **variables: str) -> None:
-        with (self._logs / f"{name}.log").open("ab") as log:
+        with self.log_path(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module], env=self.environment | variables, stdout=log, stderr=log
             )
+
+    def log_path(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Kill one process and wait for its end."""
@@ -143,7 +146,7 @@ def settings_of(environment: dict[str, str]) -> Settings:
     return Settings(**{k.removeprefix(prefix).lower(): v for k, v in environment.items() if k.startswith(prefix)})
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -46,7 +46,7 @@ def serve(settings: Settings) -> int:
 def main() -> int:
     try:
         settings = get_settings()
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, hidden=settings.secret_texts())
         return serve(settings)
     except (SettingsError, JanusCoreError) as error:
         print(error, file=sys.stderr)  # noqa: T201

@@ -10,6 +10,7 @@ from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.artifacts import open_store
 from orchestrator.db.session import connect, session_factory
+from orchestrator.domain.rates import RateLimit
 from orchestrator.settings import Settings, SettingsError, get_settings
 from orchestrator.telemetry import configure_logging
 from orchestrator.transport import redis_ping
@@ -18,7 +19,8 @@ from orchestrator.transport import redis_ping
 def open_services(settings: Settings) -> Services:
     """Connections to Postgres, Redis and the store; none of them is used yet."""
     engine = connect(settings.database_url.get_secret_value(), pool_size=20)
-    return Services(settings, session_factory(engine), open_store(settings), redis_ping(settings))
+    rates = RateLimit(settings.max_requests_per_minute)
+    return Services(settings, session_factory(engine), open_store(settings), redis_ping(settings), rates)
 
 
 def main() -> int:
@@ -27,9 +29,17 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
-    configure_logging(settings.log_level)
-    app = create_app(open_services(settings))
-    uvicorn.run(app, host=settings.api_host, port=settings.api_port, log_config=None, access_log=False)
+    configure_logging(settings.log_level, hidden=settings.secret_texts())
+    uvicorn.run(
+        create_app(open_services(settings)),
+        host=settings.api_host,
+        port=settings.api_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),  # else anybody says in a header where he comes from
+        forwarded_allow_ips=settings.trusted_proxies,
+    )
     return 0
 
 

@@ -1,21 +1,23 @@
-"""What routes are handed: a session that commits once, the caller, the store, the settings."""
+"""What routes are handed: a session that commits once and sees one team, the caller, the store, the settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Path, Request
 from sqlalchemy.orm import Session
 
-from orchestrator.api.errors import Unauthorized
 from orchestrator.artifacts.base import ObjectStore
-from orchestrator.db import teams
+from orchestrator.db import audit
+from orchestrator.db.ownership import confine
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import Forbidden
+from orchestrator.domain.rates import RateLimit
 from orchestrator.settings import Settings
+from orchestrator.telemetry import get_logger
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Services:
     sessions: SessionFactory
     store: ObjectStore
     ping_broker: Callable[[], None]
+    rates: RateLimit
 
 
 def get_services(request: Request) -> Services:
@@ -33,23 +36,22 @@ def get_services(request: Request) -> Services:
     return services
 
 
-def get_session(services: Annotated[Services, Depends(get_services)]) -> Iterator[Session]:
-    """One transaction a request: committed when the route returns, and before the answer leaves."""
-    with services.sessions.begin() as session:
-        yield session
-
-
-def get_caller(session: DbSession, authorization: Annotated[str | None, Header()] = None) -> Caller:
-    """Who asks. Raises Unauthorized."""
-    scheme, _, key = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not key:
-        raise Unauthorized(
-            "send a key: `Authorization: Bearer jns_live_…`; an admin makes one with `janus keys create`"
-        )
-    caller = teams.find_caller(session, key.strip())
-    if caller is None:
-        raise Unauthorized("this key is not valid: mistyped, revoked or expired")
+def get_caller(request: Request) -> Caller:
+    """Who asks; the gate has found out."""
+    caller: Caller = request.state.caller
     return caller
+
+
+def get_session(
+    services: Annotated[Services, Depends(get_services)], caller: Annotated[Caller, Depends(get_caller)]
+) -> Iterator[Session]:
+    """One transaction a request: committed when the route returns, and before the answer leaves.
+
+    It sees the caller's team and no other.
+    """
+    with services.sessions.begin() as session:
+        confine(session, caller.team_id)
+        yield session
 
 
 def _requires(scope: str) -> Callable[[Caller], Caller]:
@@ -62,6 +64,31 @@ def _requires(scope: str) -> Callable[[Caller], Caller]:
     return check
 
 
+@dataclass(frozen=True)
+class Auditor:
+    """Notes who did what, in the transaction that does it, and in the log."""
+
+    session: Session
+    caller: Caller
+    request_id: str
+    address: str
+
+    def record(self, action: str, object_id: str, **data: Any) -> None:
+        who = {"team_id": self.caller.team_id, "key_id": self.caller.key_id, "address": self.address}
+        audit.record(self.session, action, object_id, request_id=self.request_id, **who, **data)
+        get_logger().info("audit", action=action, object_id=object_id, request_id=self.request_id, **who, **data)
+
+
+def get_auditor(request: Request, session: DbSession, caller: AnyCaller) -> Auditor:
+    return Auditor(session, caller, request.state.request_id, address_of(request))
+
+
+def address_of(request: Request) -> str:
+    """The caller's address: the peer's, or what a trusted proxy said it is (JANUS_TRUSTED_PROXIES)."""
+    return request.client.host if request.client else "unknown"
+
+
+Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 AppServices = Annotated[Services, Depends(get_services)]
 DbSession = Annotated[Session, Depends(get_session, scope="function")]
@@ -69,3 +96,4 @@ Reader = Annotated[Caller, Depends(_requires("jobs:read"))]
 Writer = Annotated[Caller, Depends(_requires("jobs:write"))]
 Admin = Annotated[Caller, Depends(_requires("admin"))]
 AnyCaller = Annotated[Caller, Depends(get_caller)]
+Audit = Annotated[Auditor, Depends(get_auditor, scope="function")]

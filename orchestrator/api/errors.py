@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from starlette.exceptions import HTTPException
 
 from orchestrator.artifacts.base import ObjectMissing, StoreError
@@ -17,10 +19,18 @@ from orchestrator.domain.errors import Conflict, DomainError, Forbidden, Invalid
 from orchestrator.telemetry import get_logger
 
 STATUS_OF: dict[type[DomainError], int] = {InvalidRequest: 422, NotFound: 404, Conflict: 409, Forbidden: 403}
+UNAVAILABLE = (StoreError, OperationalError, InterfaceError, NoFreeConnection)
+MAX_FINDINGS = 20  # of one request; each quotes what was sent
+MAX_QUOTE = 300  # characters
 
 
-class Unauthorized(Exception):
-    """No key, or one that is not valid."""
+class ProblemResponse(JSONResponse):
+    """Half characters, which a request may quote and UTF-8 has no bytes for, become question marks."""
+
+    media_type = "application/problem+json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
 def problem(
@@ -36,7 +46,7 @@ def problem(
         "request_id": request_id_of(request),
         **fields,
     }
-    return JSONResponse(body, status, headers, media_type="application/problem+json")
+    return ProblemResponse(body, status, headers)
 
 
 def request_id_of(request: Request) -> str:
@@ -51,20 +61,17 @@ def install(app: FastAPI) -> None:
         status = next((status for kind, status in STATUS_OF.items() if isinstance(error, kind)), 400)
         return problem(request, status, error.code, error.message)
 
-    @app.exception_handler(Unauthorized)
-    def unauthorized(request: Request, error: Unauthorized) -> JSONResponse:
-        return problem(request, 401, "unauthorized", str(error), {"WWW-Authenticate": "Bearer"})
-
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        found = [{"where": _place(e["loc"]), "message": e["msg"]} for e in error.errors()]
+        findings = error.errors()[:MAX_FINDINGS]
+        found = [{"where": _place(e["loc"])[:MAX_QUOTE], "message": e["msg"][:MAX_QUOTE]} for e in findings]
         detail = "; ".join(f"{e['where']}: {e['message']}" for e in found[:5])
         return problem(request, 422, "invalid_request", detail, errors=found)
 
     @app.exception_handler(HTTPException)
     def http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        detail = f"{request.method} {request.url.path}: {error.detail}; see /docs for what there is"
+        detail = f"{request.method} {request.url.path[:MAX_QUOTE]}: {error.detail}; see /openapi.json for what there is"
         return problem(request, error.status_code, code, detail, dict(error.headers or {}))
 
     @app.exception_handler(ObjectMissing)
@@ -76,17 +83,16 @@ def install(app: FastAPI) -> None:
         detail = f"a value cannot be stored: {str(error.orig).splitlines()[0]}"
         return problem(request, 422, "invalid_request", detail)
 
-    @app.exception_handler(StoreError)
-    @app.exception_handler(OperationalError)
-    @app.exception_handler(InterfaceError)
-    def unavailable(request: Request, error: Exception) -> JSONResponse:
+    for kind in UNAVAILABLE:
+        app.add_exception_handler(kind, translated)
+
+
+def translated(request: Request, error: Exception) -> JSONResponse:
+    """A server that did not answer: 503. What nobody foresaw: 500, logged in full, told in short."""
+    if isinstance(error, UNAVAILABLE):
         get_logger().warning("unavailable", request_id=request_id_of(request), error=str(error)[:500])
         detail = "the database or the object store did not answer. Try again in a few seconds."
         return problem(request, 503, "unavailable", detail, {"Retry-After": "5"})
-
-
-def internal(request: Request, error: Exception) -> JSONResponse:
-    """What nobody foresaw: logged in full, told in short."""
     get_logger().error("internal_error", request_id=request_id_of(request), path=request.url.path, exc_info=error)
     return problem(request, 500, "internal_error", "the server failed; its log has the details under this request id")
 

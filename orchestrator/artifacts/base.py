@@ -2,6 +2,7 @@
 
 StoreError
 ├── ObjectMissing      no object of that name
+├── ObjectTooLarge     it has more bytes than the reader takes
 └── StoreUnavailable   the store did not answer: worth another try later
     └── StoreRefused   it answered no: perhaps for this object only, perhaps its settings are wrong
 """
@@ -21,6 +22,10 @@ class StoreError(JanusError):
 
 
 class ObjectMissing(StoreError):
+    pass
+
+
+class ObjectTooLarge(StoreError):
     pass
 
 
@@ -53,8 +58,11 @@ class ObjectStore(Protocol):
         """So many bytes from `offset` on; fewer where the object ends before."""
         ...
 
-    def lines(self, key: str, *, max_line_bytes: int) -> Iterator[bytes]:
-        """The object's lines without their ends, read as a stream; a longer line is cut at `max_line_bytes` + 1."""
+    def lines(self, key: str, *, max_line_bytes: int, max_bytes: int | None = None) -> Iterator[bytes]:
+        """The object's lines without their ends, read as a stream; a longer line is cut at `max_line_bytes` + 1.
+
+        Raises ObjectTooLarge, before the first line, for an object of more than `max_bytes`.
+        """
         ...
 
     def list(self, prefix: str) -> Iterator[StoredObject]:

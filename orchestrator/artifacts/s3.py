@@ -18,7 +18,14 @@ import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
-from orchestrator.artifacts.base import ObjectMissing, StoredObject, StoreError, StoreRefused, StoreUnavailable
+from orchestrator.artifacts.base import (
+    ObjectMissing,
+    ObjectTooLarge,
+    StoredObject,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
 
 _MISSING = {"NoSuchKey", "NoSuchObject"}
 _TRY_AGAIN = {408, 429}
@@ -75,8 +82,11 @@ class S3Store:
                 return b""
             raise
 
-    def lines(self, key: str, *, max_line_bytes: int) -> Iterator[bytes]:
+    def lines(self, key: str, *, max_line_bytes: int, max_bytes: int | None = None) -> Iterator[bytes]:
         with _translated(key), self._open(key) as response:
+            num_bytes = int(response.headers["Content-Length"])
+            if max_bytes is not None and num_bytes > max_bytes:
+                raise ObjectTooLarge(f"{key!r} has {num_bytes} bytes; at most {max_bytes} are accepted")
             response.auto_close = False  # else the last read closes it under the buffer's feet
             buffered = io.BufferedReader(response, 2**20)
             while line := buffered.readline(max_line_bytes + 1):

@@ -1,8 +1,9 @@
-"""`janus teams …` and `janus keys …`, for keys with the scope `admin`."""
+"""`janus teams …`, `janus keys …` and `janus audit`, for keys with the scope `admin`."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -40,14 +41,17 @@ def create_key(
     scopes: Annotated[
         str, typer.Option(help="Comma-separated: jobs:read, jobs:write, admin.")
     ] = "jobs:read,jobs:write",
-    days: Annotated[int | None, typer.Option(help="Expires after so many days; never without it.")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="Expires after so many days; never without it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is shown this once; only its hash is kept."""
     expires_at = datetime.now(UTC) + timedelta(days=days) if days is not None else None
     split = [scope.strip() for scope in scopes.split(",") if scope.strip()]
     with told_errors():
-        key = connect().create_key(KeyCreate(team=team, name=name, scopes=split, expires_at=expires_at))
+        wanted = {"team": team, "name": name, "scopes": split, "expires_at": expires_at}
+        key = connect().create_key(KeyCreate.model_validate(wanted))
     show(key, as_json=as_json, otherwise=lambda: print(key.key))
     if not as_json:
         note("keep it: it is not shown again")
@@ -65,6 +69,20 @@ def list_keys(
     show(found, as_json=as_json, otherwise=lambda: print_table(headers, rows))
 
 
+@keys.command("rotate")
+def rotate_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `janus keys list` shows it.")],
+    overlap_days: Annotated[int, typer.Option(min=0, max=90, help="The old key works for so many days more.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new key in a live one's place, of the same team, name and scopes. It is shown this once."""
+    with told_errors():
+        key = connect().rotate_key(key_id, overlap_days=overlap_days)
+    show(key, as_json=as_json, otherwise=lambda: print(key.key))
+    if not as_json:
+        note(f"keep it: it is not shown again; {key_id} ends in {overlap_days} days")
+
+
 @keys.command("revoke")
 def revoke_key(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `janus keys list` shows it.")],
@@ -75,9 +93,24 @@ def revoke_key(
     note(f"{key_id} is revoked")
 
 
+def list_audit(
+    team: Annotated[str | None, typer.Option(help="Of this team's keys only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Show who changed what: calls with a key, and what operators did at the server."""
+    with told_errors():
+        found = list(islice(connect().audit(team), limit))
+    rows = [(a.at.isoformat(), a.team_id or "-", a.key_id or "-", a.address, a.action, a.object_id) for a in found]
+    headers = ("AT", "TEAM", "KEY", "ADDRESS", "ACTION", "OBJECT")
+    show(found, as_json=as_json, otherwise=lambda: print_table(headers, rows))
+
+
 def _state(key: KeyView) -> str:
     if key.revoked_at is not None:
         return "revoked"
     if key.expires_at is not None and key.expires_at < datetime.now(UTC):
         return "expired"
+    if key.rotated_at is not None and key.expires_at is not None:
+        return f"rotated, ends {key.expires_at:%Y-%m-%d}"
     return "live"

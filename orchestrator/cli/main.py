@@ -21,6 +21,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")
 app.add_typer(administration.teams, name="teams")
 app.add_typer(administration.keys, name="keys")
+app.command("audit")(administration.list_audit)
 for command in (
     doctor.doctor,
     servers.up,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -42,6 +42,9 @@ def told_errors() -> Iterator[None]:
         yield
     except (ClientError, DomainError, OSError) as error:
         raise fail(str(error)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise fail(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
     except KeyboardInterrupt:
         raise fail("interrupted; what was submitted goes on, see `janus jobs list`") from None
 

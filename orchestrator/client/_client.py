@@ -21,13 +21,17 @@ from orchestrator.client._options import build_request, check_options
 from orchestrator.client._sources import SourceItem, read_image_sources, read_prompt_sources
 from orchestrator.client._transfers import Transfers, in_groups
 from orchestrator.domain.jobs import JobKind, JobState
+from orchestrator.domain.keys import PREFIX, parse_key
 from orchestrator.schemas import (
+    AuditPage,
+    AuditView,
     CaptionJobCreate,
     GenerateJobCreate,
     JobInput,
     JobPage,
     JobView,
     KeyCreate,
+    KeyRotate,
     KeysView,
     KeyView,
     ModelsView,
@@ -72,6 +76,8 @@ class Client:
             raise ClientError("no server: set JANUS_URL (such as http://127.0.0.1:8080), or pass url=")
         if not key:
             raise ClientError("no key: set JANUS_API_KEY, or pass key=; an admin makes one with `janus keys create`")
+        if key.startswith(PREFIX) and parse_key(key) is None:
+            raise ClientError("the key is mistyped or cut: its last six characters do not fit the rest")
         self.url = url
         self._http = Http(url, key, timeout_seconds=timeout_seconds, max_retries=max_retries, transport=transport)
         self._transfers = Transfers()
@@ -281,6 +287,21 @@ class Client:
 
     def keys(self, team: str | None = None) -> list[KeyView]:
         return self._http.call(KeysView, "GET", "/v1/keys", params={"team": team}).keys
+
+    def rotate_key(self, key_id: str, *, overlap_days: int = 7) -> NewKeyView:
+        """A new key in a live one's place; the old one works for so many days more."""
+        body = KeyRotate(overlap_days=overlap_days).model_dump()
+        return self._http.call(NewKeyView, "POST", f"/v1/keys/{key_id}/rotate", body=body)
+
+    def audit(self, team: str | None = None) -> Iterator[AuditView]:
+        """Who changed what, the newest first."""
+        before_id: int | None = None
+        while True:
+            page = self._http.call(AuditPage, "GET", "/v1/audit", params={"team": team, "before_id": before_id})
+            yield from page.audit
+            before_id = page.next_id
+            if before_id is None:
+                return
 
     def revoke_key(self, key_id: str) -> None:
         self._http.send("DELETE", f"/v1/keys/{key_id}")

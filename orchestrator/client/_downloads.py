@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.client._job import Job
 
 FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the full-width forms too
+CELL_STARTS = tuple("\t\r\n")  # a spreadsheet may drop these, or begin a new cell after them
 CSV_FIELDS = {
     JobKind.caption: (
         "index",
@@ -153,4 +154,6 @@ def _csv_row(values: Iterable[Any]) -> bytes:
 
 def _defused(value: Any) -> Any:
     """A caption that begins like a formula must not run in a spreadsheet."""
-    return f"'{value}" if isinstance(value, str) and value.strip()[:1] in FORMULA_STARTS else value
+    if not isinstance(value, str) or not value:
+        return value
+    return f"'{value}" if value[0] in CELL_STARTS or value.strip()[:1] in FORMULA_STARTS else value

@@ -88,8 +88,8 @@ def retry_sha256(job: JobRow) -> str:
     return f"retry of {job.id}"
 
 
-def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None = None) -> JobRow:
-    """A job of the items that failed in one that has ended, or the one that this idempotency key made.
+def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None = None) -> tuple[JobRow, bool]:
+    """A job of the items that failed in one that has ended, or the one that this key made: (job, created).
 
     Raises:
         Conflict: there is nothing to retry, or the key was used for something else.
@@ -97,7 +97,7 @@ def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None =
     if not JobState(job.state).ended or not job.num_failures:
         raise Conflict(f"{job.id} is {job.state} with {job.num_failures} failures; there is nothing to retry")
     kind = JobKind(job.kind)
-    retry, _ = create_job(
+    return create_job(
         session,
         job.team_id,
         name=f"{job.name} (retry)"[:200],
@@ -110,11 +110,10 @@ def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None =
         idempotency_key=idempotency_key,
         request_sha256=retry_sha256(job),
     )
-    return retry
 
 
 def get_job(session: Session, job_id: str, *, team_id: str | None = None) -> JobRow:
-    """Raises NotFound, for another team's job too; `team_id` None is for the server's own loops."""
+    """Raises NotFound, in a confined session for another team's job too; so does `team_id` in one that is not."""
     statement = select(JobRow).where(JobRow.id == job_id)
     if team_id is not None:
         statement = statement.where(JobRow.team_id == team_id)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Engine, create_engine, func, select, text
+from sqlalchemy import Engine, create_engine, event, func, select, text
 from sqlalchemy.orm import Session, sessionmaker
+
+from orchestrator.db.ownership import add_owner
 
 SessionFactory = sessionmaker[Session]
 
@@ -32,7 +34,9 @@ def connect(database_url: str, *, pool_size: int = 5, statement_timeout_seconds:
 
 def session_factory(engine: Engine) -> SessionFactory:
     """Sessions that keep what they loaded after the commit, since rows leave the session as plain values."""
-    return sessionmaker(engine, expire_on_commit=False)
+    factory = sessionmaker(engine, expire_on_commit=False)
+    event.listen(factory, "do_orm_execute", add_owner)
+    return factory
 
 
 def database_now(session: Session) -> datetime:

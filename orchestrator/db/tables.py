@@ -64,6 +64,7 @@ class KeyRow(Table):
     scopes: Mapped[list[str]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
+    rotated_at: Mapped[datetime | None]  # when another key was made in its place
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
 
@@ -206,3 +207,20 @@ class EventRow(Table):
     type: Mapped[str]
     data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditRow(Table):
+    """Who changed what, and from where. A trigger keeps rows from being changed, and from going within 90 days."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_team_id_id", "team_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    team_id: Mapped[str | None]  # whose key it was; None for an operator at the server
+    key_id: Mapped[str | None]
+    action: Mapped[str]
+    object_id: Mapped[str]
+    request_id: Mapped[str | None]
+    address: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))

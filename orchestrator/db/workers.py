@@ -10,6 +10,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from orchestrator.db.ownership import EVERY_TEAM
 from orchestrator.db.tables import JobRow, ModelRow, ShardRow, WorkerRow
 from orchestrator.domain.shards import ShardState
 
@@ -84,7 +85,7 @@ def list_workers(session: Session, *, seen_within_seconds: int = 86_400) -> list
     )
     return [
         WorkerView(w.id, w.host, w.pid, tuple(w.models), w.started_at, w.heartbeat_at, is_alive, shards)
-        for w, is_alive, shards in session.execute(statement)
+        for w, is_alive, shards in session.execute(statement, execution_options=EVERY_TEAM)
     ]
 
 

@@ -26,7 +26,12 @@ def start_loops(settings: Settings) -> Loops:
     broker = CeleryBroker(settings)
     loops = Loops(sessions, pause_seconds=settings.loop_seconds)
     for number in (1, 2, 3, 4):  # a job with a million items must not hold up everybody else's
-        reader = Reader(sessions, store, max_item_line_bytes=settings.max_item_line_bytes)
+        reader = Reader(
+            sessions,
+            store,
+            max_item_line_bytes=settings.max_item_line_bytes,
+            max_manifest_bytes=settings.max_manifest_bytes,
+        )
         pause = settings.loop_seconds * (1 if number == 1 else 4)  # the others are for when the first one is busy
         loops.start(f"reader-{number}", reader, every_seconds=pause)
         loops.start(f"finisher-{number}", Finisher(sessions, store), every_seconds=pause)
@@ -43,7 +48,7 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, hidden=settings.secret_texts())
     loops = start_loops(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loops.request_stop())

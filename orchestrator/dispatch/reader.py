@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from orchestrator.artifacts.base import ObjectMissing, ObjectStore, StoreError
+from orchestrator.artifacts.base import ObjectMissing, ObjectStore, ObjectTooLarge, StoreError
 from orchestrator.db import jobs, shards
 from orchestrator.db.session import SessionFactory, try_lock
 from orchestrator.db.shards import failed_by_object
@@ -34,9 +34,17 @@ class _CancelledMeanwhile(Exception):
 class Reader:
     """Reads what jobs were given."""
 
-    def __init__(self, sessions: SessionFactory, store: ObjectStore, *, max_item_line_bytes: int) -> None:
+    def __init__(
+        self,
+        sessions: SessionFactory,
+        store: ObjectStore,
+        *,
+        max_item_line_bytes: int,
+        max_manifest_bytes: int | None = None,
+    ) -> None:
         self._sessions = sessions
         self._store = store
+        self._max_manifest_bytes = max_manifest_bytes
         self._max_item_line_bytes = max_item_line_bytes
         self._one_by_one = OneByOne("reader")
 
@@ -60,6 +68,10 @@ class Reader:
             except ObjectMissing as error:
                 session.rollback()
                 self._fail(job_id, f"its input could not be read: {error}. Upload it and create the job again.")
+                return True
+            except ObjectTooLarge as error:
+                session.rollback()
+                self._fail(job_id, f"its manifest is too large: {error} (JANUS_MAX_MANIFEST_BYTES). Make several jobs.")
                 return True
             except _CancelledMeanwhile:
                 session.rollback()
@@ -111,7 +123,8 @@ class Reader:
             return iter(job.input["lines"])
         if job.input.get("manifest"):
             key = prefix + job.input["manifest"]
-            return (line for line in self._store.lines(key, max_line_bytes=self._max_item_line_bytes) if line.strip())
+            lines = self._store.lines(key, max_line_bytes=self._max_item_line_bytes, max_bytes=self._max_manifest_bytes)
+            return (line for line in lines if line.strip())
         return (
             {"image": stored.key.removeprefix(prefix)}
             for stored in self._store.list(prefix)

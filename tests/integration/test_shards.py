@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.artifacts import S3Store
-from orchestrator.db import expiry, jobs, leases, queueing, shards, teams, workers
+from orchestrator.db import expiry, jobs, leases, queueing, shards, teams, uploads, workers
 from orchestrator.db.leases import LeaseLost
 from orchestrator.db.session import SessionFactory, database_now
 from orchestrator.db.shards import ItemFailure
@@ -434,6 +434,31 @@ def test_empty_or_missing_input_fails_the_job_with_a_reason(world: World) -> Non
     assert "could not be read" in str(reasons[1])
 
 
+def test_too_large_a_manifest_fails_its_job_before_a_line_is_read(world: World) -> None:
+    with world.sessions.begin() as session:
+        team = teams.create_team(session, "large")
+        upload, _ = uploads.create_upload(session, team.id)
+        made = [
+            jobs.create_job(
+                session, team.id, name="t", kind=JobKind.generate, model="m", options=GenerateOptions(),
+                input={"upload": upload.id, "manifest": name}, shard_items=4,
+            )[0].id
+            for name in ("fits.jsonl", "large.jsonl")
+        ]  # fmt: skip
+    lines = b'{"prompt": "p"}\n' * 8
+    for name, data in (("fits.jsonl", lines), ("large.jsonl", lines + b"\n")):
+        world.store.put(uploads.upload_prefix(team.id, upload.id) + name, data)
+    reader = Reader(world.sessions, world.store, max_item_line_bytes=100, max_manifest_bytes=len(lines))
+    assert [reader.run_once(world.now()) for _ in range(3)] == [1, 1, 0]
+    assert world.state(made[0]) == JobState.running
+    with world.sessions() as session:
+        job = jobs.get_job(session, made[1])
+        assert job.state == JobState.failed
+        assert "129 bytes; at most 128" in str(job.state_reason)
+        assert "JANUS_MAX_MANIFEST_BYTES" in str(job.state_reason)
+        assert shards.list_shards(session, made[1]) == []
+
+
 def test_teams_take_turns_at_the_reader(world: World) -> None:
     reader = Reader(world.sessions, world.store, max_item_line_bytes=100)
     made: dict[str, list[str]] = {}
@@ -485,7 +510,7 @@ def test_retry_with_the_same_key_is_the_same_job(world: World) -> None:
     world.finisher.run_once(world.now())
     with world.sessions.begin() as session:
         job = jobs.get_job(session, job_id)
-        made = [jobs.create_retry(session, job, idempotency_key="k").id for _ in range(2)]
+        made = [jobs.create_retry(session, job, idempotency_key="k")[0].id for _ in range(2)]
         found = jobs.find_by_idempotency_key(session, job.team_id, "k", jobs.retry_sha256(job))
         assert found is not None
     assert {found.id} == set(made)

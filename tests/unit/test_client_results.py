@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
@@ -21,12 +22,14 @@ from orchestrator.client import (
     JobNotEnded,
     ServerError,
     TransferFailed,
+    _downloads,
     _parts,
     _retries,
 )
 from orchestrator.client._retries import Patience
 from orchestrator.client._sidecars import SidecarNames
 from orchestrator.client._transfers import Transfers
+from orchestrator.domain.jobs import JobKind
 from tests.unit.test_client import VIEW
 
 
@@ -359,3 +362,20 @@ def test_patience_ends_after_so_much_silence_on_end_and_never_bears_a_refusal() 
 
     with pytest.raises(ServerError):
         patience.ask(refused)
+
+
+@pytest.mark.parametrize(
+    "caption",
+    ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\ttext", "\rtext", "\ntext", "  =1+1", "\uff1d1", "=cmd|' /C calc'!A0"],
+)
+def test_a_cell_of_a_table_is_never_a_formula(caption: str) -> None:
+    rows = b"".join(_downloads._as_csv(JobKind.caption, [{"index": 0, "id": caption, "caption": caption}]))
+    [row] = csv.DictReader(io.StringIO(rows.decode(), newline=""))
+    assert (row["id"], row["caption"]) == (f"'{caption}", f"'{caption}")
+
+
+def test_an_ordinary_cell_stays_as_it_is() -> None:
+    for caption in ("a cat - asleep", "", "1 = 1", "tab\tinside"):
+        rows = b"".join(_downloads._as_csv(JobKind.caption, [{"index": 0, "id": "a", "caption": caption}]))
+        [row] = csv.DictReader(io.StringIO(rows.decode(), newline=""))
+        assert row["caption"] == caption

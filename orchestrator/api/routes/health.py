@@ -20,7 +20,7 @@ def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"model": Readiness}})
 def readyz(services: AppServices, response: Response) -> Readiness:
     """Postgres, Redis and the store answer."""
 

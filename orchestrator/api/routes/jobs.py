@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
 
-from orchestrator.api.dependencies import AppServices, DbSession, IdempotencyKey, Reader, Writer
+from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, IdempotencyKey, Reader, Writer
 from orchestrator.api.job_views import decode_cursor, encode_cursor, view_job, view_jobs, view_parts
 from orchestrator.db import events, jobs, shards, uploads, workers
 from orchestrator.db.teams import Caller
@@ -37,13 +37,14 @@ PageLimit = Annotated[int, Query(ge=1, le=100)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses={200: {"model": JobView}, 404: {}, 409: {}})
 def create_job(
     body: Annotated[JobCreate, Body()],
     session: DbSession,
     caller: Writer,
     services: AppServices,
     response: Response,
+    audit: Audit,
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """Accept a job. The same `Idempotency-Key` with the same body answers with the same job (200)."""
@@ -87,6 +88,8 @@ def create_job(
         request_sha256=request_sha256,
     )
     response.status_code = 201 if created else 200
+    if created:
+        audit.record("job.created", job.id, kind=job.kind, model=job.model)
     return view_job(session, job)
 
 
@@ -127,72 +130,82 @@ def list_jobs(
     return JobPage(jobs=view_jobs(session, found), next_cursor=next_cursor)
 
 
-@router.get("/{job_id}")
-def get_job(job_id: str, session: DbSession, caller: Reader) -> JobView:
+@router.get("/{job_id}", responses={404: {}})
+def get_job(job_id: Id, session: DbSession, caller: Reader) -> JobView:
     """One job, with its counts, rate and, where it waits, why."""
-    return view_job(session, jobs.get_job(session, job_id, team_id=caller.team_id))
+    return view_job(session, jobs.get_job(session, job_id))
 
 
-@router.post("/{job_id}/cancel")
-def cancel_job(job_id: str, session: DbSession, caller: Writer) -> JobView:
+@router.post("/{job_id}/cancel", responses={404: {}, 409: {}})
+def cancel_job(job_id: Id, session: DbSession, caller: Writer, audit: Audit) -> JobView:
     """Stop it: what is finished stays, what is not becomes cancelled."""
-    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    job = jobs.get_job(session, job_id)
     jobs.request_cancel(session, job)
+    audit.record("job.cancelled", job.id)
     session.refresh(job)
     return view_job(session, job)
 
 
-@router.post("/{job_id}/pause")
-def pause_job(job_id: str, session: DbSession, caller: Writer) -> JobView:
+@router.post("/{job_id}/pause", responses={404: {}, 409: {}})
+def pause_job(job_id: Id, session: DbSession, caller: Writer, audit: Audit) -> JobView:
     """Start nothing more until it is resumed."""
-    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    job = jobs.get_job(session, job_id)
     jobs.pause(session, job)
+    audit.record("job.paused", job.id)
     session.refresh(job)
     return view_job(session, job)
 
 
-@router.post("/{job_id}/resume")
-def resume_job(job_id: str, session: DbSession, caller: Writer) -> JobView:
+@router.post("/{job_id}/resume", responses={404: {}})
+def resume_job(job_id: Id, session: DbSession, caller: Writer, audit: Audit) -> JobView:
     """Go on after a pause."""
-    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    job = jobs.get_job(session, job_id)
     jobs.resume(session, job)
+    audit.record("job.resumed", job.id)
     session.refresh(job)
     return view_job(session, job)
 
 
-@router.post("/{job_id}/retry", status_code=201)
+@router.post("/{job_id}/retry", status_code=201, responses={200: {"model": JobView}, 404: {}, 409: {}})
 def retry_job(
-    job_id: str,
+    job_id: Id,
     session: DbSession,
     caller: Writer,
     services: AppServices,
+    response: Response,
+    audit: Audit,
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """A new job of the failed items of one that has ended; they keep their ids and seeds."""
-    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    job = jobs.get_job(session, job_id)
     same = jobs.find_by_idempotency_key(session, caller.team_id, idempotency_key, jobs.retry_sha256(job))
     if same is not None:
+        response.status_code = 200
         return view_job(session, same)
     _require_room(session, caller, services.settings)
-    return view_job(session, jobs.create_retry(session, job, idempotency_key=idempotency_key))
+    retry, created = jobs.create_retry(session, job, idempotency_key=idempotency_key)
+    response.status_code = 201 if created else 200
+    if created:
+        audit.record("job.retried", job.id, new_job=retry.id)
+    return view_job(session, retry)
 
 
-@router.get("/{job_id}/results")
+@router.get("/{job_id}/results", responses={404: {}})
 def list_results(
-    job_id: str, session: DbSession, caller: Reader, services: AppServices, from_index: Index = 0, limit: Limit = 100
+    job_id: Id, session: DbSession, caller: Reader, services: AppServices, from_index: Index = 0, limit: Limit = 100
 ) -> PartsPage:
     """Presigned parts of the shards that are finished, in item order, while the job runs and after."""
-    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    job = jobs.get_job(session, job_id)
     found = shards.list_shards(session, job.id, from_index=from_index, limit=limit)
     return view_parts(job, found, from_index, limit, services)
 
 
-@router.get("/{job_id}/failures")
+@router.get("/{job_id}/failures", responses={404: {}})
 def list_failures(
-    job_id: str, session: DbSession, caller: Reader, after_index: Index = -1, limit: Limit = 1000
+    job_id: Id, session: DbSession, caller: Reader, after_index: Index = -1, limit: Limit = 1000
 ) -> FailuresPage:
     """Items without a result, and why."""
-    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    job = jobs.get_job(session, job_id)
     found = jobs.list_failures(session, job.id, after_index=after_index, limit=limit)
     views = [
         FailureView(index=f.index, id=f.item_id, code=f.code, message=f.message, attempts=f.attempts) for f in found
@@ -200,12 +213,10 @@ def list_failures(
     return FailuresPage(failures=views, next_index=found[-1].index if len(found) == limit else None)
 
 
-@router.get("/{job_id}/events")
-def list_events(
-    job_id: str, session: DbSession, caller: Reader, after_id: Index = 0, limit: Limit = 1000
-) -> EventsPage:
+@router.get("/{job_id}/events", responses={404: {}})
+def list_events(job_id: Id, session: DbSession, caller: Reader, after_id: Index = 0, limit: Limit = 1000) -> EventsPage:
     """What happened to it, in order."""
-    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    job = jobs.get_job(session, job_id)
     found = events.list_events(session, job.id, after_id=after_id, limit=limit)
     views = [
         EventView(id=e.id, type=e.type, shard_id=e.shard_id, attempt=e.attempt, data=e.data, at=e.at) for e in found
@@ -213,12 +224,12 @@ def list_events(
     return EventsPage(events=views, next_id=found[-1].id if len(found) == limit else None)
 
 
-@router.post("/{job_id}/downloads")
+@router.post("/{job_id}/downloads", responses={404: {}})
 def create_downloads(
-    job_id: str, body: DownloadsCreate, session: DbSession, caller: Reader, services: AppServices
+    job_id: Id, body: DownloadsCreate, session: DbSession, caller: Reader, services: AppServices
 ) -> UrlsView:
     """A presigned GET for each of the job's objects named."""
-    job = jobs.get_job(session, job_id, team_id=caller.team_id)
+    job = jobs.get_job(session, job_id)
     for name in body.names:
         if not is_safe_name(name):
             raise InvalidRequest(f"{name!r} is not the name of an object of this job")

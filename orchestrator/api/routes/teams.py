@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from orchestrator.api.dependencies import Admin, AnyCaller, DbSession
+from orchestrator.api.dependencies import Admin, AnyCaller, Audit, DbSession, Id
 from orchestrator.db import teams
 from orchestrator.db.tables import KeyRow, TeamRow
-from orchestrator.schemas import KeyCreate, KeysView, KeyView, NewKeyView, TeamCreate, TeamsView, TeamView, WhoAmI
+from orchestrator.schemas import (
+    KeyCreate,
+    KeyRotate,
+    KeysView,
+    KeyView,
+    Name,
+    NewKeyView,
+    TeamCreate,
+    TeamsView,
+    TeamView,
+    WhoAmI,
+)
 
 router = APIRouter(prefix="/v1", tags=["teams"])
 
@@ -19,9 +30,11 @@ def whoami(session: DbSession, caller: AnyCaller) -> WhoAmI:
     return WhoAmI(team=_view_team(team), key_id=caller.key_id, scopes=sorted(caller.scopes))
 
 
-@router.post("/teams", status_code=201)
-def create_team(body: TeamCreate, session: DbSession, caller: Admin) -> TeamView:
-    return _view_team(teams.create_team(session, body.name))
+@router.post("/teams", status_code=201, responses={409: {}})
+def create_team(body: TeamCreate, session: DbSession, caller: Admin, audit: Audit) -> TeamView:
+    team = teams.create_team(session, body.name)
+    audit.record("team.created", team.id, name=team.name)
+    return _view_team(team)
 
 
 @router.get("/teams")
@@ -29,24 +42,34 @@ def list_teams(session: DbSession, caller: Admin) -> TeamsView:
     return TeamsView(teams=[_view_team(team) for team in teams.list_teams(session)])
 
 
-@router.post("/keys", status_code=201)
-def create_key(body: KeyCreate, session: DbSession, caller: Admin) -> NewKeyView:
+@router.post("/keys", status_code=201, responses={404: {}})
+def create_key(body: KeyCreate, session: DbSession, caller: Admin, audit: Audit) -> NewKeyView:
     """The answer holds the key: it is shown this once."""
     team = teams.get_team(session, body.team)
     row, key = teams.create_key(session, team.id, name=body.name, scopes=body.scopes, expires_at=body.expires_at)
+    audit.record("key.created", row.id, of_team=team.id, scopes=row.scopes)
     return NewKeyView(key=key.text, **_view_key(row).model_dump())
 
 
-@router.get("/keys")
-def list_keys(session: DbSession, caller: Admin, team: str | None = None) -> KeysView:
+@router.get("/keys", responses={404: {}})
+def list_keys(session: DbSession, caller: Admin, team: Name | None = None) -> KeysView:
     team_id = teams.get_team(session, team).id if team else None
     return KeysView(keys=[_view_key(row) for row in teams.list_keys(session, team_id)])
 
 
-@router.delete("/keys/{key_id}", status_code=204)
-def revoke_key(key_id: str, session: DbSession, caller: Admin) -> Response:
+@router.post("/keys/{key_id}/rotate", status_code=201, responses={404: {}, 409: {}})
+def rotate_key(key_id: Id, body: KeyRotate, session: DbSession, caller: Admin, audit: Audit) -> NewKeyView:
+    """A new key of the same team, name and scopes; the old one works for `overlap_days` more."""
+    row, key = teams.rotate_key(session, key_id, overlap_days=body.overlap_days)
+    audit.record("key.rotated", key_id, of_team=row.team_id, new_key=row.id, overlap_days=body.overlap_days)
+    return NewKeyView(key=key.text, **_view_key(row).model_dump())
+
+
+@router.delete("/keys/{key_id}", status_code=204, responses={404: {}})
+def revoke_key(key_id: Id, session: DbSession, caller: Admin, audit: Audit) -> Response:
     """From the next request on the key is refused."""
     teams.revoke_key(session, key_id)
+    audit.record("key.revoked", key_id)
     return Response(status_code=204)
 
 
@@ -62,6 +85,7 @@ def _view_key(row: KeyRow) -> KeyView:
         scopes=row.scopes,
         created_at=row.created_at,
         expires_at=row.expires_at,
+        rotated_at=row.rotated_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
     )

@@ -1,0 +1,86 @@
+"""What every request passes before its route: an id, a size, a key, a rate. A route cannot forget any of them.
+
+The key is looked at before the body is read, so that nobody without one makes the server parse anything.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from fastapi import Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.base import RequestResponseEndpoint
+
+from orchestrator.api import errors
+from orchestrator.api.dependencies import Services, address_of
+from orchestrator.db import teams
+from orchestrator.db.teams import Caller
+from orchestrator.telemetry import get_logger
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
+"""What answers without a key; it shows nothing of any team."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",  # an answer is what its type says, and nothing that a browser finds in it
+    "Cache-Control": "no-store",  # keys and signed links are not kept by anything in between
+}
+
+
+async def pass_gate(request: Request, call_next: RequestResponseEndpoint, services: Services) -> Response:
+    """Answer the request, or say why not; every answer carries the request's id."""
+    given = request.headers.get("x-request-id", "")
+    request.state.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+    try:
+        refused = _refuse_size(request, services.settings.max_request_bytes)
+        if refused is None and request.url.path not in OPEN_PATHS:
+            refused = await run_in_threadpool(_refuse_caller, request, services)
+        response = refused or await call_next(request)
+    except Exception as error:
+        response = errors.translated(request, error)
+    response.headers["X-Request-Id"] = request.state.request_id
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _refuse_size(request: Request, max_bytes: int) -> Response | None:
+    """Bodies must say how long they are, and be short: inputs go to the store."""
+    length = request.headers.get("content-length", "")
+    if "transfer-encoding" in request.headers:  # it would win over any Content-Length beside it
+        return errors.problem(request, 411, "length_required", "send Content-Length; upload large inputs to the store")
+    if length.isdigit() and int(length) > max_bytes:
+        detail = f"the body has {length} bytes; at most {max_bytes} are accepted. Upload a manifest instead."
+        return errors.problem(request, 413, "request_too_large", detail)
+    return None
+
+
+def _refuse_caller(request: Request, services: Services) -> Response | None:
+    """Find out who asks, and note it in the request; a problem where that is nobody, or somebody who asks too often."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key:
+        detail = "send a key: `Authorization: Bearer jns_live_…`; an admin makes one with `janus keys create`"
+        return _unauthorized(request, detail)
+    with services.sessions.begin() as session:
+        caller = teams.find_caller(session, key.strip())
+    if caller is None:
+        return _unauthorized(request, "this key is not valid: mistyped, revoked or expired")
+    request.state.caller = caller
+    return _refuse_rate(request, caller, services)
+
+
+def _unauthorized(request: Request, detail: str) -> Response:
+    get_logger().warning("unauthorized", request_id=errors.request_id_of(request), address=address_of(request))
+    return errors.problem(request, 401, "unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+
+
+def _refuse_rate(request: Request, caller: Caller, services: Services) -> Response | None:
+    wait_seconds = services.rates.take(caller.team_id)
+    if not wait_seconds:
+        return None
+    detail = (
+        f"the team sends more than {services.settings.max_requests_per_minute} requests a minute "
+        "(JANUS_MAX_REQUESTS_PER_MINUTE). Ask again after the seconds of Retry-After."
+    )
+    return errors.problem(request, 429, "too_many_requests", detail, {"Retry-After": str(int(wait_seconds) + 1)})

@@ -1,0 +1,54 @@
+"""Whose rows a session sees: the one place that keeps teams apart.
+
+`confine` ties a session to a team. From then on every SELECT, UPDATE and DELETE in it has the condition of OWNED for
+each table that it reads, in subqueries and under aliases too: a query that forgot about teams finds nothing of others.
+The server's own loops use sessions that are not confined.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import InstrumentedAttribute, ORMExecuteState, Session, with_loader_criteria
+
+from orchestrator.db.tables import (
+    AuditRow,
+    EventRow,
+    FailureRow,
+    JobRow,
+    KeyRow,
+    ModelRow,
+    ShardRow,
+    Table,
+    TeamRow,
+    UploadRow,
+    WorkerRow,
+)
+
+EVERY_TEAM = {"every_team": True}
+"""Execution options of a query that counts over all teams, and shows nothing of any."""
+
+OWNED: tuple[type[Table], ...] = (JobRow, UploadRow, ShardRow, FailureRow, EventRow)
+SHARED: tuple[type[Table], ...] = (TeamRow, KeyRow, ModelRow, WorkerRow, AuditRow)  # the scope `admin` guards them
+
+
+def confine(session: Session, team_id: str) -> None:
+    """From now on the session sees the things of this team alone."""
+    session.info["team_id"] = team_id
+
+
+def add_owner(state: ORMExecuteState) -> None:
+    """Add the owner to a statement of a confined session; listens to `do_orm_execute` of every session we make."""
+    team_id = state.session.info.get("team_id")
+    if team_id is None or state.execution_options.get("every_team") or state.is_column_load:
+        return
+    if state.is_select or state.is_update or state.is_delete:
+        criteria = [with_loader_criteria(table, _owned_by(table, team_id), include_aliases=True) for table in OWNED]
+        state.statement = state.statement.options(*criteria)
+
+
+def _owned_by(table: type[Table], team_id: str) -> ColumnElement[bool]:
+    if table is JobRow or table is UploadRow:
+        return table.team_id == team_id
+    job_id: InstrumentedAttribute[str] = table.job_id  # type: ignore[attr-defined]
+    jobs = JobRow.__table__.c
+    return job_id.in_(select(jobs.id).where(jobs.team_id == team_id))

@@ -1,0 +1,73 @@
+"""Whatever is sent, the API answers as its own description says: made-up requests over every operation.
+
+`make fuzz` sends many more of them (FUZZ_EXAMPLES, of each operation).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from orchestrator.db import workers
+from orchestrator.db.session import connect, session_factory
+from tests.system import System
+
+pytestmark = pytest.mark.services
+HOOKS = Path(__file__).parents[1] / "fuzz_hooks.py"
+# Both judge an answer by the request's shape alone. Here a request of the right shape may still name what is not there
+# (404), or what does not go together (422).
+NOT_CHECKED = "positive_data_acceptance"
+
+
+@pytest.fixture
+def system(environment: dict[str, str], tmp_path: Path) -> Iterator[System]:
+    """An API that has room for as many jobs as it is asked for, and knows a model `m`."""
+    started = System(
+        environment,
+        tmp_path,
+        "m",
+        JANUS_MAX_OPEN_JOBS_PER_TEAM="1000000",
+        JANUS_MAX_REQUESTS_PER_MINUTE="0",
+    )
+    engine = connect(environment["JANUS_DATABASE_URL"])
+    with session_factory(engine).begin() as session:
+        workers.register_model(session, "m", family="janus-pro", revision="r")
+    engine.dispose()
+    try:
+        started.run("api", "orchestrator.api")
+        started.wait_until(lambda: _answers(started), "the API answers")
+        yield started
+    finally:
+        started.stop()
+
+
+def _answers(system: System) -> bool:
+    try:
+        return httpx.get(f"{system.url}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_the_api_is_as_it_says(system: System, tmp_path: Path) -> None:
+    examples, seed = os.environ.get("FUZZ_EXAMPLES", "5"), os.environ.get("FUZZ_SEED", "1")
+    key = system.make_key("operators", ["admin", "jobs:read", "jobs:write"])
+    headers = {"Authorization": f"Bearer {key}"}
+    upload = httpx.post(f"{system.url}/v1/uploads", headers=headers).json()["id"]
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "run", f"{system.url}/openapi.json",
+        "--header", f"Authorization: Bearer {key}", "--checks", "all", "--exclude-checks", NOT_CHECKED,
+        "--max-examples", examples, "--seed", seed, "--continue-on-failure", "--no-color",
+        "--suppress-health-check", "all", "--report", "ndjson", "--report-ndjson-path", str(tmp_path / "report.ndjson"),
+    ]  # fmt: skip
+    environment = os.environ | {"SCHEMATHESIS_HOOKS": str(HOOKS), "FUZZ_UPLOAD": upload}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    print(done.stdout[-6000:])
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:] + system.log_ends()
+    assert httpx.get(f"{system.url}/v1/whoami", headers=headers).status_code == 200, "the key was revoked on the way"
+    assert "internal_error" not in system.log_path("api").read_text()
