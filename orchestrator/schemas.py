@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    model_validator,
+)
 
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState
 
@@ -15,6 +24,24 @@ Name = Annotated[
 ]
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=700)]
 Scope = Literal["jobs:read", "jobs:write", "admin"]
+
+
+Count = Annotated[int, Strict()]  # not `true`, nor "5"
+
+
+def _keep_types(value: Any) -> Any:
+    """Options as JSON has them: `true` and "5" are no numbers. (Pydantic's strictness wants no dict here.)"""
+    if isinstance(value, dict):
+        for name, given in value.items():
+            if isinstance(given, bool) or (isinstance(given, str) and name not in ("prompt", "solver")):
+                raise ValueError(f"{name} must be a number")
+    return value
+
+
+def _keep_text(value: Any) -> Any:
+    if isinstance(value, int | float):
+        raise ValueError("give a time such as 2027-01-31T12:00:00Z")
+    return value
 
 
 class Wire(BaseModel):
@@ -56,18 +83,18 @@ class _JobCreate(Wire):
     name: Name = "untitled"
     model: ModelName
     input: JobInput
-    priority: int = Field(0, ge=-100, le=100)
-    shard_items: int | None = Field(None, ge=1, le=1024)
+    priority: Count = Field(0, ge=-100, le=100)
+    shard_items: Count | None = Field(None, ge=1, le=1024)
 
 
 class CaptionJobCreate(_JobCreate):
     kind: Literal["caption"]
-    options: CaptionOptions = Field(default_factory=CaptionOptions)
+    options: Annotated[CaptionOptions, BeforeValidator(_keep_types)] = Field(default_factory=CaptionOptions)
 
 
 class GenerateJobCreate(_JobCreate):
     kind: Literal["generate"]
-    options: GenerateOptions = Field(default_factory=GenerateOptions)
+    options: Annotated[GenerateOptions, BeforeValidator(_keep_types)] = Field(default_factory=GenerateOptions)
 
 
 JobCreate = Annotated[CaptionJobCreate | GenerateJobCreate, Field(discriminator="kind")]
@@ -237,13 +264,13 @@ class KeyCreate(Wire):
     team: Name
     name: Name
     scopes: list[Scope] = Field(["jobs:read", "jobs:write"], min_length=1, max_length=10)
-    expires_at: AwareDatetime | None = None
+    expires_at: Annotated[AwareDatetime, BeforeValidator(_keep_text)] | None = None
 
 
 class KeyRotate(Wire):
     """For how long the old key goes on working beside the new one; 0 ends it at once."""
 
-    overlap_days: int = Field(7, ge=0, le=90)
+    overlap_days: Count = Field(7, ge=0, le=90)
 
 
 class KeyView(Answer):

@@ -11,6 +11,8 @@ from orchestrator.api.gate import pass_gate
 from orchestrator.api.openapi import describe
 from orchestrator.api.routes import audit, health, jobs, teams, uploads, workers
 
+ROUTERS = (health.router, uploads.router, jobs.router, workers.router, teams.router, audit.router)
+
 
 def create_app(services: Services) -> FastAPI:
     """The application; it opens nothing by itself."""
@@ -18,8 +20,8 @@ def create_app(services: Services) -> FastAPI:
     # would repeat the Host header that the caller chose.
     app = FastAPI(title="Janus Batch", version="0.1.0", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.services = services
-    errors.install(app)
-    for router in (health.router, uploads.router, jobs.router, workers.router, teams.router, audit.router):
+    errors.install(app, ROUTERS)
+    for router in ROUTERS:
         app.include_router(router)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from orchestrator.artifacts.base import ObjectMissing, StoreError
 from orchestrator.domain.errors import Conflict, DomainError, Forbidden, InvalidRequest, NotFound
@@ -53,7 +55,7 @@ def request_id_of(request: Request) -> str:
     return str(getattr(request.state, "request_id", "unknown"))
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     """Translate what routes raise."""
 
     @app.exception_handler(DomainError)
@@ -72,7 +74,10 @@ def install(app: FastAPI) -> None:
     def http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
         detail = f"{request.method} {request.url.path[:MAX_QUOTE]}: {error.detail}; see /openapi.json for what there is"
-        return problem(request, error.status_code, code, detail, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework names those of one route only
+            headers["Allow"] = ", ".join(sorted(_methods(request, routers)))
+        return problem(request, error.status_code, code, detail, headers)
 
     @app.exception_handler(ObjectMissing)
     def missing(request: Request, error: ObjectMissing) -> JSONResponse:
@@ -95,6 +100,13 @@ def translated(request: Request, error: Exception) -> JSONResponse:
         return problem(request, 503, "unavailable", detail, {"Retry-After": "5"})
     get_logger().error("internal_error", request_id=request_id_of(request), path=request.url.path, exc_info=error)
     return problem(request, 500, "internal_error", "the server failed; its log has the details under this request id")
+
+
+def _methods(request: Request, routers: Sequence[APIRouter]) -> set[str]:
+    """What may be done with the path that was asked for."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in found for method in route.methods or ()}
 
 
 def _place(location: Sequence[Any]) -> str:

@@ -33,16 +33,17 @@ SHARED: tuple[type[Table], ...] = (TeamRow, KeyRow, ModelRow, WorkerRow, AuditRo
 
 def confine(session: Session, team_id: str) -> None:
     """From now on the session sees the things of this team alone."""
-    session.info["team_id"] = team_id
+    session.info["criteria"] = [
+        with_loader_criteria(table, _owned_by(table, team_id), include_aliases=True) for table in OWNED
+    ]
 
 
 def add_owner(state: ORMExecuteState) -> None:
     """Add the owner to a statement of a confined session; listens to `do_orm_execute` of every session we make."""
-    team_id = state.session.info.get("team_id")
-    if team_id is None or state.execution_options.get("every_team") or state.is_column_load:
+    criteria = state.session.info.get("criteria")
+    if criteria is None or state.execution_options.get("every_team") or state.is_column_load:
         return
     if state.is_select or state.is_update or state.is_delete:
-        criteria = [with_loader_criteria(table, _owned_by(table, team_id), include_aliases=True) for table in OWNED]
         state.statement = state.statement.options(*criteria)
 
 

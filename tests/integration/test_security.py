@@ -148,6 +148,7 @@ def test_nobody_is_let_in(world: World) -> None:
     _every_change_is_in_the_audit(world, operations)
     _the_audit_only_grows(world)
     _odd_requests(world)
+    _command_line(world)
     _too_many_requests(world)
     _the_log_has_no_secret(world)
 
@@ -343,6 +344,20 @@ def _odd_requests(world: World) -> None:
     assert world.ask("POST", "/v1/uploads", key, headers=forwarded).status_code == 201
     rows = world.ask("GET", "/v1/audit?limit=5", world.system.admin_key).json()["audit"]
     assert next(row for row in rows if row["request_id"] == "forged")["address"] == "127.0.0.1"
+
+
+def _command_line(world: World) -> None:
+    old = world.system.make_key("people").split("_")[2]
+    rotated = world.system.janus("keys", "rotate", old, "--overlap-days", "3")
+    assert (rotated.returncode, f"{old} ends in 3 days" in rotated.stderr) == (0, True), rotated.stderr
+    assert world.ask("GET", "/v1/whoami", rotated.stdout.strip()).json()["team"]["name"] == "people"
+    world.said.append(rotated.stdout.strip().split("_")[3])
+    listed = world.system.janus("keys", "list", "--team", "people").stdout
+    assert re.search(rf"{old}\t.*\trotated, ends 20\d\d-", listed), listed
+    shown = world.system.janus("audit", "--limit", "1").stdout.splitlines()
+    assert shown[0] == "AT\tTEAM\tKEY\tADDRESS\tACTION\tOBJECT"
+    assert shown[1].endswith(f"127.0.0.1\tkey.rotated\t{old}"), "the newest first"
+    assert world.system.janus("keys", "create", "--team", "people", "--name", "n", "--scopes", "all").returncode == 1
 
 
 def _too_many_requests(world: World) -> None:

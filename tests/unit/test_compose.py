@@ -81,6 +81,19 @@ def test_a_worker_has_more_time_to_end_than_it_takes() -> None:
     assert int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) > WORKER_PATIENCE_SECONDS
 
 
+DESCRIBED = ["docker-compose.yml", ".env.example", "README.md", "docs/operations.md", "docs/security.md", "docs/api.md"]
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_no_server_is_described_without_a_password(name: str) -> None:
+    text = (ROOT / name).read_text()
+    for url in re.findall(r"(?:redis|postgresql\+psycopg)://[^\s`\"]+", text):
+        assert re.match(r"\S+://\w*:[^@]+@", url), url
+    assert text.count("valkey-server -") == text.count("requirepass")
+    for store in re.findall(r"image: (?:chrislusf/seaweedfs|quay.io/minio/minio).*?(?=\n\n|\n```|\Z)", text, re.DOTALL):
+        assert "JANUS_S3_SECRET_KEY:?" in store, "a store without a key"
+
+
 def test_every_variable_of_ours_is_a_setting_and_every_setting_can_be_set() -> None:
     assert set(OURS.findall(COMPOSE_TEXT)) <= SETTINGS
     passed = {variable for name in PROCESSES for variable in SERVICES[name]["environment"]}
