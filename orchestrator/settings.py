@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     trusted_proxies: str = ""  # addresses or networks, comma-separated, whose X-Forwarded-For is believed
 
     # Limits of what a client may send.
-    presigned_url_seconds: int = 3600
+    presigned_url_seconds: int = Field(default=3600, gt=0, le=7 * 86_400)  # S3 takes a week at most
     max_request_bytes: int = 8 * 2**20
     max_requests_per_minute: int = Field(default=6000, ge=0)  # of one team, at one API process; 0 is no limit
     max_inline_items: int = 10_000

@@ -101,9 +101,8 @@ class S3Store:
                     yield StoredObject(entry.object_name, entry.size or 0)
 
     def presign_get(self, key: str, *, expires_seconds: int, file_name: str | None = None) -> str:
-        headers: dict[str, Any] | None = None
-        if file_name is not None:
-            headers = {"response-content-disposition": f"attachment; filename*=UTF-8''{quote(file_name)}"}
+        name = quote(file_name or key.rpartition("/")[2], safe="")
+        headers: dict[str, Any] = {"response-content-disposition": f"attachment; filename*=UTF-8''{name}"}
         expires = timedelta(seconds=expires_seconds)
         with _translated(key):
             return str(self._public.presigned_get_object(self._bucket, key, expires=expires, response_headers=headers))

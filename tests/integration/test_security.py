@@ -226,6 +226,11 @@ def _objects(world: World) -> None:
     [link] = world.ask("POST", f"/v1/jobs/{own}/downloads", world.stranger, json=NAMES).json()["urls"]
     [write] = world.ask("POST", f"/v1/uploads/{own_upload}/urls", world.stranger, json=NAMES).json()["urls"]
     world.said += [link.partition("Signature=")[2], write.partition("Signature=")[2]]
+    page = world.ask("POST", f"/v1/uploads/{own_upload}/urls", world.stranger, json={"names": ["é/a.html"]})
+    sent = httpx.put(page.json()["urls"][0], content=b"<script>", headers={"Content-Type": "text/html"})
+    assert sent.status_code == 200
+    back = world.ask("POST", f"/v1/uploads/{own_upload}/downloads", world.stranger, json={"names": ["é/a.html"]})
+    assert httpx.get(back.json()["urls"][0]).headers["content-disposition"] == "attachment; filename*=UTF-8''a.html"
     assert httpx.get(link.replace(own, job)).status_code == 403
     assert httpx.get(link.replace(f"jobs/{own}", f"jobs/{own}/../{job}")).status_code == 403
     assert httpx.put(link, content=b"changed").status_code == 403
