@@ -11,7 +11,12 @@ from schemathesis.generation import GenerationMode
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Of the well-formed requests every second is about what exists: without it most would be for nothing."""
+    """Of the well-formed requests every second is about what exists: without it most would be for nothing.
+
+    None is about the key that asks, which would be revoked or rotated away.
+    """
+    if (case.path_parameters or {}).get("key_id") == os.environ["FUZZ_OWN_KEY_ID"]:
+        case.path_parameters["key_id"] = os.environ["FUZZ_KEY_ID"]
     if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
         return
     if len(repr((case.path_parameters, case.query, case.body))) % 2:
