@@ -61,6 +61,8 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     @app.exception_handler(DomainError)
     def domain_error(request: Request, error: DomainError) -> JSONResponse:
         status = next((status for kind, status in STATUS_OF.items() if isinstance(error, kind)), 400)
+        if status == HTTPStatus.FORBIDDEN:
+            get_logger().warning("forbidden", request_id=request_id_of(request), detail=error.message)
         return problem(request, status, error.code, error.message)
 
     @app.exception_handler(RequestValidationError)
@@ -73,7 +75,9 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     @app.exception_handler(HTTPException)
     def http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        detail = f"{request.method} {request.url.path[:MAX_QUOTE]}: {error.detail}; see /openapi.json for what there is"
+        detail = (
+            f"{request.method} {request.scope['path'][:MAX_QUOTE]}: {error.detail}; see /openapi.json for what there is"
+        )
         headers = dict(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework names those of one route only
             headers["Allow"] = ", ".join(sorted(_methods(request, routers)))
@@ -98,7 +102,7 @@ def translated(request: Request, error: Exception) -> JSONResponse:
         get_logger().warning("unavailable", request_id=request_id_of(request), error=str(error)[:500])
         detail = "the database or the object store did not answer. Try again in a few seconds."
         return problem(request, 503, "unavailable", detail, {"Retry-After": "5"})
-    get_logger().error("internal_error", request_id=request_id_of(request), path=request.url.path, exc_info=error)
+    get_logger().error("internal_error", request_id=request_id_of(request), path=request.scope["path"], exc_info=error)
     return problem(request, 500, "internal_error", "the server failed; its log has the details under this request id")
 
 

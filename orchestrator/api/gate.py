@@ -34,7 +34,8 @@ async def pass_gate(request: Request, call_next: RequestResponseEndpoint, servic
     request.state.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
     try:
         refused = _refuse_size(request, services.settings.max_request_bytes)
-        if refused is None and request.url.path not in OPEN_PATHS:
+        # The path as it is routed: that of `request.url` is read behind whatever the caller wrote into Host.
+        if refused is None and request.scope["path"] not in OPEN_PATHS:
             refused = await run_in_threadpool(_refuse_caller, request, services)
         response = refused or await call_next(request)
     except Exception as error:

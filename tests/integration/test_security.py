@@ -161,6 +161,8 @@ def _without_a_key(world: World, operations: list[str]) -> None:
     for path in ("/v1/nothing", "/docs", "/redoc", "/v1/jobs/"):
         assert world.ask("GET", path, None).status_code == 401
         assert world.ask("GET", path, world.owner).status_code == 404
+    for host in ("x/healthz?", "x/healthz#", "x@y/openapi.json?"):  # a path that only a careless reader finds in it
+        assert world.ask("GET", "/v1/jobs", None, headers={"Host": host}).status_code == 401, host
     large = b'{"a": "' + b"x" * 1_000_000 + b'"'  # not even JSON, which nobody looks at
     assert world.ask("POST", "/v1/jobs", None, content=large).status_code == 401
 
