@@ -1,6 +1,7 @@
-"""What an operator does beside the API: bring the schema to head, and make the first key.
+"""What an operator does beside the API: bring the schema to head, make the first key, and look for faults.
 
 python -m orchestrator.admin migrate
+python -m orchestrator.admin diagnose
 python -m orchestrator.admin ensure-key --team NAME --scopes admin,jobs:read,jobs:write
 python -m orchestrator.admin prune-audit --days 400
 """
@@ -8,9 +9,11 @@ python -m orchestrator.admin prune-audit --days 400
 from __future__ import annotations
 
 import argparse
+import json
 import socket
 import sys
 from contextlib import closing
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -22,6 +25,7 @@ from sqlalchemy.exc import OperationalError
 from orchestrator.artifacts import open_store
 from orchestrator.db import audit, teams
 from orchestrator.db.session import connect, session_factory
+from orchestrator.diagnosis import Finding, diagnose
 from orchestrator.domain.errors import JanusError
 from orchestrator.settings import Settings, SettingsError, get_settings
 
@@ -74,6 +78,16 @@ def prune_audit(settings: Settings, *, days: int) -> int:
         engine.dispose()
 
 
+def find_faults(settings: Settings) -> list[Finding]:
+    """What `GET /v1/diagnosis` would say, for when the API cannot."""
+    engine = connect(settings.database_url.get_secret_value(), pool_size=1)
+    try:
+        with closing(open_store(settings)) as store:
+            return diagnose(settings, session_factory(engine), store)
+    finally:
+        engine.dispose()
+
+
 def _here() -> str:
     """Where an operator sits, for the audit: at this machine."""
     return f"host {socket.gethostname()}"
@@ -86,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     migrate_parser.add_argument("--revision", default="head")
     migration = commands.add_parser("new-migration", help="for developers: write a migration from the tables")
     migration.add_argument("name", help="what it does, such as add_something")
+    commands.add_parser("diagnose", help="print every check of the servers as JSON; ends with 1 where one is bad")
     key = commands.add_parser("ensure-key", help="make a team where it is missing and print a new key for it")
     key.add_argument("--team", required=True)
     key.add_argument("--name", default="made by an operator")
@@ -105,6 +120,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(new_migration(settings, options.name))  # noqa: T201
         elif options.command == "prune-audit":
             print(prune_audit(settings, days=options.days))  # noqa: T201
+        elif options.command == "diagnose":
+            findings = find_faults(settings)
+            print(json.dumps([asdict(finding) for finding in findings], indent=2))  # noqa: T201
+            return 0 if all(finding.ok for finding in findings) else 1
         else:
             scopes = [scope.strip() for scope in options.scopes.split(",")]
             print(ensure_key(settings, team=options.team, name=options.name, scopes=scopes))  # noqa: T201

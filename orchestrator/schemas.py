@@ -328,6 +328,18 @@ class Readiness(Answer):
     checks: dict[str, str]
 
 
+class FindingView(Answer):
+    """What one check of the servers found; where it is not ok, what to do stands in it."""
+
+    check: str
+    ok: bool
+    finding: str
+
+
+class DiagnosisView(Answer):
+    findings: list[FindingView]
+
+
 class Problem(BaseModel):
     """RFC 9457 problem document."""
 

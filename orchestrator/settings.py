@@ -81,6 +81,10 @@ class Settings(BaseSettings):
     stuck_seconds: float = 120.0  # a worker that sees dispatched work and gets none for so long exits, to be restarted
     engine_stuck_seconds: float = 900.0  # a model that takes no step for so long has hung: the process exits
 
+    # Watching.
+    metrics_port: int = 0  # where Prometheus reads this process, or the next free port above; 0: nowhere
+    metrics_host: str = "127.0.0.1"  # on an address that only Prometheus reaches: nothing guards it
+
     home: Path = Field(default_factory=lambda: default_home())
     log_level: str = "info"
 

@@ -35,9 +35,14 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+def open_redis(settings: Settings) -> Redis:
+    """A client that waits 5 s and no longer."""
+    return Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=5, socket_connect_timeout=5)
+
+
 def redis_ping(settings: Settings) -> Callable[[], None]:
     """A call that raises unless Redis answers."""
-    client = Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=5, socket_connect_timeout=5)
+    client = open_redis(settings)
 
     def ping() -> None:
         client.ping()

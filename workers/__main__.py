@@ -6,6 +6,7 @@ import sys
 
 from celery.signals import worker_shutting_down
 
+from orchestrator.metrics import serve_metrics
 from orchestrator.settings import Settings, SettingsError, get_settings
 from orchestrator.telemetry import configure_logging, get_logger
 from orchestrator.transport import queue_of
@@ -21,11 +22,12 @@ def serve(settings: Settings) -> int:
         print("no model to serve: set JANUS_WORKER_MODELS, or use `janus worker --model NAME`", file=sys.stderr)  # noqa: T201
         return 1
     process = WorkerProcess(settings)
+    serve_metrics(settings)
     process.register()
     app = create_app(settings)
     register_tasks(app, process.runner)
     worker_shutting_down.connect(lambda **_: process.heartbeat.drain(), weak=False)
-    get_logger(worker=process.worker_id).info("worker_started", models=process.host.models)
+    get_logger().info("worker_started", models=process.host.models)
     app.worker_main(
         [
             "worker",
@@ -46,7 +48,7 @@ def serve(settings: Settings) -> int:
 def main() -> int:
     try:
         settings = get_settings()
-        configure_logging(settings.log_level, hidden=settings.secret_texts())
+        configure_logging(settings.log_level, hidden=settings.secret_texts(), process="worker")
         return serve(settings)
     except (SettingsError, JanusCoreError) as error:
         print(error, file=sys.stderr)  # noqa: T201

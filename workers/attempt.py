@@ -26,8 +26,8 @@ from orchestrator.domain.items import MAX_LINE_BYTES, ImageRef, Item, clean_mess
 from orchestrator.domain.jobs import CaptionOptions, JobKind, Options, options_for, seed_of
 from orchestrator.domain.shards import Part, finished_indexes, part_key, runs_of
 from orchestrator.settings import Settings
-from orchestrator.telemetry import get_logger
-from workers import outputs
+from orchestrator.telemetry import carried, get_logger
+from workers import metrics, outputs
 from workers.blocks import Blocks
 from workers.engine_host import Caption, CaptionRequest, EngineHost, GeneratedImage, GenerateRequest, Rejected, Ticket
 from workers.failures import WORLD_FAULTS, BadInput, failure_of
@@ -74,7 +74,8 @@ class Attempt:
     def run(self) -> str:
         """The attempt's outcome: `done`, `cancelled` or `released`. Raises LeaseLost and world faults."""
         waiting, gave_way = deque(self._unfinished_items()), False
-        with ThreadPoolExecutor(self._settings.fetch_threads, thread_name_prefix="item") as pool:
+        threads = self._settings.fetch_threads
+        with ThreadPoolExecutor(threads, thread_name_prefix="item", initializer=carried()) as pool:
             try:
                 while (waiting or self._in_flight()) and self._hold.stop_reason is None:
                     if time.monotonic() > self._give_way_at:
@@ -92,7 +93,7 @@ class Attempt:
         try:
             self._flush()
         except WORLD_FAULTS as error:
-            get_logger(shard=self._shard.id).warning("last_flush_failed", error=str(error)[:300])
+            get_logger().warning("last_flush_failed", error=str(error)[:300])
         delay_seconds = self._settings.retry_delay_seconds * min(self._shard.releases + 1, 30)
         self._write(
             lambda session: leases.release_shard_if_leased(
@@ -242,6 +243,8 @@ class Attempt:
         self._persist(
             lambda session: leases.append_part(session, self._shard.id, self._hold.attempt, part, self._failures)
         )
+        codes = [failure.code for failure in self._failures]
+        metrics.part_flushed(self._job.kind, part, codes, time.monotonic() - self._flushed_at)
         self._lines, self._failures = {}, []
         self._next_part += 1
 

@@ -15,6 +15,7 @@ from PIL import Image
 from janus_core import Caption, CaptionRequest, GeneratedImage, GenerateRequest, Rejected
 from janus_core.errors import JanusCoreError
 from orchestrator.telemetry import get_logger
+from workers.metrics import EngineMeter
 
 __all__ = [
     "Caption",
@@ -69,6 +70,7 @@ class Ticket:
     answers: Future[list[Answer]] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
+        self.submitted_at = 0.0
         self._running = {row for row in self.rows if not isinstance(row, Rejected)}
         self._settle()
 
@@ -103,6 +105,7 @@ class EngineHost:
 
     def __init__(self, engines: Mapping[str, Any]) -> None:
         self._engines = engines
+        self._meters = {engine: EngineMeter(model) for model, engine in engines.items()}
         self._arrived: list[Ticket] = []
         self._tickets: dict[Any, Ticket] = {}
         self._changed = threading.Condition()
@@ -119,6 +122,22 @@ class EngineHost:
         """Most rows in one step of the model's engine."""
         rows: int = self._engines[model].max_rows
         return rows
+
+    def num_running(self, model: str) -> int:
+        """Rows that take part in the turns of the model's engine now."""
+        running: int = self._engines[model].num_running
+        return running
+
+    def num_waiting(self, model: str) -> int:
+        """Rows that wait in the model's engine for a place."""
+        engine = self._engines[model]
+        return max(0, self._meters[engine].num_inside - int(engine.num_running))
+
+    def free_bytes(self, model: str) -> int:
+        """Free memory of the GPU that the model is on, or of the machine."""
+        from janus_core.engine.devices import free_bytes  # torch comes with it
+
+        return free_bytes(self._engines[model].model.device)
 
     def fit_image(self, model: str, image: Image.Image) -> Image.Image:
         """The picture at the model's size, which gives the same answer in little memory."""
@@ -142,6 +161,7 @@ class EngineHost:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the engine host is closed")
+            ticket.submitted_at = time.monotonic()
             self._arrived.append(ticket)
             self._changed.notify()
 
@@ -178,6 +198,7 @@ class EngineHost:
             for row in ticket.rows:
                 if not isinstance(row, Rejected):
                     self._tickets[row] = ticket
+                    self._meters[ticket.engine].num_inside += 1
                     ticket.engine.start(row)
         if self._closed:
             for ticket in self._tickets.values():
@@ -185,6 +206,7 @@ class EngineHost:
         return bool(self._tickets) or not self._closed
 
     def _turn(self, engine: Any) -> None:
+        meter, began = self._meters[engine], time.monotonic()
         try:
             left = engine.turn()
         except Exception as error:
@@ -192,10 +214,13 @@ class EngineHost:
             _die_if_broken(error)
             get_logger(model=engine.info.name).warning("batch_raised", error=f"{type(error).__name__}: {error}"[:500])
             return
+        meter.turn(engine.num_running + len(left), time.monotonic() - began)
         for row in left:
             if row.error is not None:
                 _die_if_broken(row.error)
-            self._tickets.pop(row).leave(row)
+            ticket = self._tickets.pop(row)
+            meter.left(row, ticket.submitted_at)
+            ticket.leave(row)
 
 
 def _die_if_broken(error: Exception) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from orchestrator.db import leases, workers
 from orchestrator.db.session import SessionFactory
 from orchestrator.telemetry import get_logger
+from workers import metrics
 
 
 class Hold:
@@ -107,7 +108,8 @@ class Heartbeat:
                 self._look_for_stops()
             except Exception as error:
                 # Postgres is away. Renewal is tried again each round; if it takes too long, the fence decides.
-                get_logger(worker=self._worker_id).warning("heartbeat_failed", error=str(error)[:300])
+                metrics.HEARTBEAT_FAILURES.inc()
+                get_logger().warning("heartbeat_failed", error=str(error)[:300])
             self._closed.wait(self._control_seconds)
 
     def _beat(self) -> None:
@@ -115,7 +117,8 @@ class Heartbeat:
         with self._sessions.begin() as session:
             workers.beat(session, self._worker_id)
             if held:
-                leases.renew_leases(session, held, lease_seconds=self._lease_seconds)
+                renewed = leases.renew_leases(session, held, lease_seconds=self._lease_seconds)
+                metrics.RENEWALS.inc(len(renewed))
 
     def _look_for_stops(self) -> None:
         held = self._held()

@@ -18,6 +18,7 @@ from orchestrator.artifacts.base import ObjectMissing
 from orchestrator.domain.items import ImageRef
 from workers.blocks import Blocks
 from workers.failures import BadInput
+from workers.metrics import stage
 
 TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF tags
 MAX_JPEG_SCANS = 100  # progressive encoders write about ten; each is a pass over the whole picture
@@ -36,7 +37,8 @@ def fetch_image(blocks: Blocks, image: ImageRef, *, place: str, max_bytes: int, 
         StoreUnavailable: the store's fault; worth another attempt.
     """
     try:
-        data = blocks.read(image, max_bytes=max_bytes)
+        with stage("fetch"):
+            data = blocks.read(image, max_bytes=max_bytes)
     except ObjectMissing:
         raise BadInput("image_missing", f"{place} was never uploaded; upload it and retry the item.") from None
     if len(data) > max_bytes:
@@ -44,7 +46,8 @@ def fetch_image(blocks: Blocks, image: ImageRef, *, place: str, max_bytes: int, 
             "image_too_large",
             f"{place} has more than {max_bytes} bytes; this server accepts no more (JANUS_MAX_IMAGE_BYTES). Shrink it.",
         )
-    return decode_image(data, place=place, max_pixels=max_pixels)
+    with stage("decode"):
+        return decode_image(data, place=place, max_pixels=max_pixels)
 
 
 def decode_image(data: bytes, *, place: str, max_pixels: int) -> Image.Image:

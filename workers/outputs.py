@@ -12,12 +12,14 @@ from PIL import Image
 from orchestrator.artifacts.base import ObjectStore
 from orchestrator.domain.failures import Failure
 from orchestrator.domain.shards import image_file, image_name
+from workers.metrics import stage
 
 
 def caption_record(caption: str, *, num_tokens: int, finish_reason: str, seed: int) -> dict[str, Any]:
     return {"caption": caption.strip(), "num_tokens": num_tokens, "finish_reason": finish_reason, "seed": seed}
 
 
+@stage("store")
 def store_image(store: ObjectStore, job_id: str, index: int, k: int, image: Image.Image, seed: int) -> dict[str, Any]:
     """Put one generated image and describe it; the same pixels have the same name, so a repeat changes nothing."""
     buffer = io.BytesIO()

@@ -12,10 +12,11 @@ import time
 from orchestrator.artifacts import open_store
 from orchestrator.db import workers
 from orchestrator.db.session import SessionFactory, connect, session_factory
+from orchestrator.metrics import watch_connections
 from orchestrator.settings import Settings
-from orchestrator.telemetry import get_logger
+from orchestrator.telemetry import get_logger, name_process
 from orchestrator.transport import redis_ping
-from workers import engine_host
+from workers import engine_host, metrics
 from workers.engine_host import EngineHost
 from workers.heartbeat import Heartbeat
 from workers.runner import Runner
@@ -27,7 +28,10 @@ class WorkerProcess:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.worker_id = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        engine = connect(settings.database_url.get_secret_value(), pool_size=settings.shards_in_flight + 4)
+        name_process(worker=self.worker_id)
+        url = settings.database_url.get_secret_value()
+        engine = connect(url, pool_size=settings.shards_in_flight + 4, name="janus worker")
+        watch_connections(engine)
         self.sessions: SessionFactory = session_factory(engine)
         self.store = open_store(settings)
         engines = engine_host.load(
@@ -39,6 +43,7 @@ class WorkerProcess:
             max_rows=settings.max_batch or None,
         )
         self.host = EngineHost(engines)
+        metrics.watch_host(self.host)
         self.heartbeat = Heartbeat(
             self.sessions,
             self.worker_id,
@@ -71,7 +76,7 @@ class WorkerProcess:
             with self.sessions.begin() as session:
                 workers.mark_stopped(session, self.worker_id)
         except Exception as error:
-            get_logger(worker=self.worker_id).warning("goodbye_failed", error=str(error)[:300])
+            get_logger().warning("goodbye_failed", error=str(error)[:300])
 
     def _watch(self) -> None:
         """End a process that cannot work: its engine hangs, or it hears nothing while work waits."""
@@ -84,7 +89,7 @@ class WorkerProcess:
                 continue
             deaf_since = deaf_since or time.monotonic()
             if time.monotonic() - deaf_since > self.settings.stuck_seconds:
-                get_logger(worker=self.worker_id).error("deaf", seconds=time.monotonic() - deaf_since)
+                get_logger().error("deaf", seconds=time.monotonic() - deaf_since)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
@@ -97,5 +102,5 @@ class WorkerProcess:
             with self.sessions() as session:
                 return workers.has_dispatched_shards(session, self.host.models)
         except Exception as error:
-            get_logger(worker=self.worker_id).warning("watch_failed", error=str(error)[:300])
+            get_logger().warning("watch_failed", error=str(error)[:300])
             return False

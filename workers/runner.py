@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ from orchestrator.db import jobs, leases, shards
 from orchestrator.db.leases import LeaseLost
 from orchestrator.db.session import SessionFactory
 from orchestrator.settings import Settings
-from orchestrator.telemetry import get_logger
+from orchestrator.telemetry import bound, get_logger
+from workers import metrics
 from workers.attempt import Attempt
 from workers.blocks import Blocks
 from workers.engine_host import EngineHost
@@ -48,10 +50,11 @@ class Runner:
         # The lease is taken only inside: a suspect that holds one is alone, so its next crash is its own.
         with self._turnstile.alone() if is_suspect else self._turnstile.together():
             if not self.heartbeat.draining:
-                self._run(shard_id, attempt)
+                with bound(shard=shard_id, attempt=attempt):
+                    metrics.ATTEMPTS.labels(self._run(shard_id, attempt)).inc()
 
-    def _run(self, shard_id: int, attempt: int) -> None:
-        log = get_logger(shard=shard_id, attempt=attempt, worker=self.worker_id)
+    def _run(self, shard_id: int, attempt: int) -> str:
+        log, began = get_logger(), time.monotonic()
         with self.sessions.begin() as session:
             shard = leases.take_lease(
                 session, shard_id, attempt, worker_id=self.worker_id, lease_seconds=self.settings.lease_seconds
@@ -59,8 +62,12 @@ class Runner:
             job = jobs.get_job(session, shard.job_id) if shard else None
         if shard is None or job is None:
             log.info("message_is_old")
-            return
-        with self.heartbeat.hold(shard_id, attempt) as hold:
+            return "old"
+        with (
+            bound(job=job.id, team=job.team_id),
+            self.heartbeat.hold(shard_id, attempt) as hold,
+            metrics.SHARDS_HELD.track_inprogress(),
+        ):
             running = Attempt(self.settings, self.sessions, self.store, self._blocks, self.host, job, shard, hold)
             try:
                 outcome = running.run()
@@ -74,7 +81,9 @@ class Runner:
                 outcome = "crashed"
                 log.error("attempt_crashed", exc_info=error)
                 self._end(hold, self._expire, hold)
-        log.info("attempt_ended", job=job.id, outcome=outcome)
+            seconds = round(time.monotonic() - began, 3)
+            log.info("attempt_ended", outcome=outcome, model=job.model, kind=job.kind, seconds=seconds)
+        return outcome
 
     def _expire(self, hold: Hold) -> None:
         with self.sessions.begin() as session:
@@ -85,4 +94,4 @@ class Runner:
             way(value)
         except (LeaseLost, *WORLD_FAULTS) as error:
             # The reaper takes the shard back when the lease runs out.
-            get_logger(shard=hold.shard_id, attempt=hold.attempt).warning("not_given_back", error=str(error)[:300])
+            get_logger().warning("not_given_back", error=str(error)[:300])

@@ -176,6 +176,11 @@ class Engine:
     def is_idle(self) -> bool:
         return not self._left and all(lane.is_idle for lane in self._lanes)
 
+    @property
+    def num_running(self) -> int:
+        """Rows that the next turn goes on with. Any thread may ask."""
+        return sum(len(lane.scheduler.running) for lane in self._lanes)
+
     def start(self, row: Row) -> None:
         """Queue a prepared request; `turn` returns it once it has its `answer`, or its `error`."""
         lane: Lane[Any] = self._reader if isinstance(row, CaptionRow) else self._drawer

@@ -6,6 +6,7 @@ the memory, costs time alone: its rows begin again.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -88,6 +89,9 @@ class Lane(ABC, Generic[R]):
         if positions is not None:
             self._make_pool(positions)
         if begun := self.scheduler.admit():
+            now = time.monotonic()
+            for row in begun:
+                row.begun_at = now
             self._begin([self._seating.sit(row) for row in begun])
             self._let_go([row for row in self.scheduler.running if row.is_done])
         if self.scheduler.running:

@@ -21,6 +21,7 @@ class Row(ABC):
 
     job: whose share of the engine it counts against. order: of the job's requests the lowest goes first.
     is_cancelled: may be set by any thread; the row leaves before the next turn.
+    begun_at: seconds of `time.monotonic()` when it began to run; later, where it had to begin again.
     answer: once it left. error: what the engine raised over this row alone, in place of an answer.
     """
 
@@ -28,6 +29,7 @@ class Row(ABC):
     job: str = field(default="", kw_only=True)
     order: int = field(default=0, kw_only=True)
     is_cancelled: bool = field(default=False, kw_only=True)
+    begun_at: float | None = field(default=None, kw_only=True)
     answer: Answer | None = field(default=None, kw_only=True)
     error: Exception | None = field(default=None, kw_only=True)
 

@@ -11,6 +11,7 @@ from orchestrator.api.dependencies import Services
 from orchestrator.artifacts import open_store
 from orchestrator.db.session import connect, session_factory
 from orchestrator.domain.rates import RateLimit
+from orchestrator.metrics import serve_metrics, watch_connections
 from orchestrator.settings import Settings, SettingsError, get_settings
 from orchestrator.telemetry import configure_logging
 from orchestrator.transport import redis_ping
@@ -18,7 +19,8 @@ from orchestrator.transport import redis_ping
 
 def open_services(settings: Settings) -> Services:
     """Connections to Postgres, Redis and the store; none of them is used yet."""
-    engine = connect(settings.database_url.get_secret_value(), pool_size=20)
+    engine = connect(settings.database_url.get_secret_value(), pool_size=20, name="janus api")
+    watch_connections(engine)
     rates = RateLimit(settings.max_requests_per_minute)
     return Services(settings, session_factory(engine), open_store(settings), redis_ping(settings), rates)
 
@@ -26,10 +28,11 @@ def open_services(settings: Settings) -> Services:
 def main() -> int:
     try:
         settings = get_settings()
+        configure_logging(settings.log_level, hidden=settings.secret_texts(), process="api")
+        serve_metrics(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
-    configure_logging(settings.log_level, hidden=settings.secret_texts())
     uvicorn.run(
         create_app(open_services(settings)),
         host=settings.api_host,

@@ -8,10 +8,11 @@ from starlette.middleware.base import RequestResponseEndpoint
 from orchestrator.api import errors
 from orchestrator.api.dependencies import Services
 from orchestrator.api.gate import pass_gate
+from orchestrator.api.metrics import Watched
 from orchestrator.api.openapi import describe
-from orchestrator.api.routes import audit, health, jobs, teams, uploads, workers
+from orchestrator.api.routes import audit, health, jobs, operators, teams, uploads, workers
 
-ROUTERS = (health.router, uploads.router, jobs.router, workers.router, teams.router, audit.router)
+ROUTERS = (health.router, uploads.router, jobs.router, workers.router, teams.router, audit.router, operators.router)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -29,4 +30,5 @@ def create_app(services: Services) -> FastAPI:
     async def around(request: Request, call_next: RequestResponseEndpoint) -> Response:
         return await pass_gate(request, call_next, services)
 
+    app.add_middleware(Watched)
     return app

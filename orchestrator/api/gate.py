@@ -17,7 +17,7 @@ from orchestrator.api.dependencies import Services, address_of
 from orchestrator.db import teams
 from orchestrator.db.teams import Caller
 from orchestrator.domain.keys import parse_key
-from orchestrator.telemetry import get_logger
+from orchestrator.telemetry import bind, get_logger
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
 """What answers without a key; it shows nothing of any team."""
@@ -33,6 +33,7 @@ async def pass_gate(request: Request, call_next: RequestResponseEndpoint, servic
     """Answer the request, or say why not; every answer carries the request's id."""
     given = request.headers.get("x-request-id", "")
     request.state.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+    bind(request_id=request.state.request_id)
     try:
         refused = _refuse_size(request, services.settings.max_request_bytes)
         # The path as it is routed: that of `request.url` is read behind whatever the caller wrote into Host.
@@ -67,7 +68,7 @@ def _refuse_caller(request: Request, services: Services) -> Response | None:
     caller = _find_caller(services, key.strip())
     if caller is None:
         return _unauthorized(request, "this key is not valid: mistyped, revoked or expired")
-    request.state.caller = caller
+    request.state.caller, request.state.team, request.state.key = caller, caller.team_id, caller.key_id
     return _refuse_rate(request, caller, services)
 
 

@@ -4,6 +4,7 @@ StoreError
 ├── ObjectMissing      no object of that name
 ├── ObjectTooLarge     it has more bytes than the reader takes
 └── StoreUnavailable   the store did not answer: worth another try later
+    ├── BucketMissing  it has no bucket of that name
     └── StoreRefused   it answered no: perhaps for this object only, perhaps its settings are wrong
 """
 
@@ -34,6 +35,10 @@ class StoreUnavailable(StoreError):
 
 
 class StoreRefused(StoreUnavailable):
+    pass
+
+
+class BucketMissing(StoreUnavailable):
     pass
 
 

@@ -7,6 +7,7 @@ region is given, so signing makes no network call.
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +20,7 @@ from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from orchestrator.artifacts.base import (
+    BucketMissing,
     ObjectMissing,
     ObjectTooLarge,
     StoredObject,
@@ -26,6 +28,7 @@ from orchestrator.artifacts.base import (
     StoreRefused,
     StoreUnavailable,
 )
+from orchestrator.metrics import STORE_SECONDS
 
 _MISSING = {"NoSuchKey", "NoSuchObject"}
 _TRY_AGAIN = {408, 429}
@@ -52,7 +55,7 @@ class S3Store:
         pool_size: int = 16,
     ) -> None:
         self._bucket = bucket
-        self._pool = urllib3.PoolManager(
+        self._pool = _TimedPool(
             maxsize=pool_size,
             timeout=urllib3.Timeout(connect=5, read=60),
             retries=urllib3.Retry(total=4, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
@@ -120,9 +123,7 @@ class S3Store:
     def ping(self) -> None:
         with _translated(self._bucket):
             if not self._inner.bucket_exists(self._bucket):
-                raise StoreUnavailable(
-                    f"there is no bucket {self._bucket!r}; run `python -m orchestrator.admin migrate`"
-                )
+                raise BucketMissing(f"there is no bucket {self._bucket!r}; run `python -m orchestrator.admin migrate`")
 
     def close(self) -> None:
         """Let the connections go."""
@@ -137,6 +138,19 @@ class S3Store:
         finally:
             response.close()
             response.release_conn()
+
+
+class _TimedPool(urllib3.PoolManager):
+    """Counts and times what is asked of the store."""
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
+        began, status = time.perf_counter(), "error"
+        try:
+            response = super().urlopen(method, url, redirect, **kw)
+            status = f"{response.status // 100}xx"
+            return response
+        finally:
+            STORE_SECONDS.labels(method, status).observe(time.perf_counter() - began)
 
 
 def _client(endpoint: str, keys: dict[str, Any], pool: urllib3.PoolManager) -> Minio:

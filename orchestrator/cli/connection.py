@@ -27,24 +27,31 @@ class Connection:
     model: str | None
 
 
-def connect() -> Client:
+def connect(*, max_retries: int = 4) -> Client:
     """A client for commands that look at what is there. Exits where there is no server."""
     if not os.environ.get("JANUS_URL"):
         require_local()
-    client = find_server()
+    client = find_server(max_retries=max_retries)
     if client is None:
         raise fail("no server: set JANUS_URL and JANUS_API_KEY, or start the local stack with `janus up`")
     return client
 
 
-def find_server() -> Client | None:
+def find_server(*, max_retries: int = 4) -> Client | None:
     """A client for the server of JANUS_URL or for the local stack; None where there is neither."""
     if os.environ.get("JANUS_URL"):
-        return Client()
+        return Client(max_retries=max_retries)
     status = Local().status() if _has_local() else None
     if status is None or not status.running:
         return None
-    return Client(status.url, (default_home() / "api_key").read_text().strip())
+    return Client(status.url, (default_home() / "api_key").read_text().strip(), max_retries=max_retries)
+
+
+def local_environment() -> dict[str, str] | None:
+    """Where the local stack's servers are, for a process that looks at them; None where commands do not use it."""
+    if os.environ.get("JANUS_URL") or not _has_local():
+        return None
+    return {**os.environ, **Local().environment()}
 
 
 def connect_for_work(model: str | None) -> Connection:
@@ -95,9 +102,9 @@ class Local:
     """The functions of `orchestrator.local.stack` that commands use."""
 
     def __init__(self) -> None:
-        from orchestrator.local import errors, stack
+        from orchestrator.local import errors, servers, stack
 
-        self._stack, self._errors = stack, errors
+        self._stack, self._errors, self._servers = stack, errors, servers
 
     def start(self, models: Sequence[str] | None, *, workers: int, timeout_seconds: float = 180) -> StackInfo:
         """Start the stack or use the one that runs. Exits with the end of a worker's log where it does not come up."""
@@ -120,6 +127,10 @@ class Local:
 
     def status(self) -> StackStatus:
         return self._stack.status(default_home())
+
+    def environment(self) -> dict[str, str]:
+        """What a process must be told to use its servers."""
+        return self._servers.Servers(default_home()).environment()
 
     def count_workers(self) -> int:
         """Worker processes of the stack that runs; 1 where none does."""

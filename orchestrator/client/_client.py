@@ -26,6 +26,8 @@ from orchestrator.schemas import (
     AuditPage,
     AuditView,
     CaptionJobCreate,
+    DiagnosisView,
+    FindingView,
     GenerateJobCreate,
     JobInput,
     JobPage,
@@ -80,7 +82,7 @@ class Client:
             raise ClientError("the key is mistyped or cut: its last six characters do not fit the rest")
         self.url = url
         self._http = Http(url, key, timeout_seconds=timeout_seconds, max_retries=max_retries, transport=transport)
-        self._transfers = Transfers()
+        self._transfers = Transfers(max_retries=max_retries + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -268,13 +270,26 @@ class Client:
     def readiness(self) -> Readiness:
         return self._http.call(Readiness, "GET", "/readyz")
 
-    def check_transfer(self) -> None:
-        """Send a few bytes to the store and read them back, by presigned URLs. Raises ClientError."""
+    def diagnosis(self) -> list[FindingView]:
+        """What the servers find wrong with themselves; needs the scope `admin`."""
+        return self._http.call(DiagnosisView, "GET", "/v1/diagnosis").findings
+
+    def check_transfer(self) -> str:
+        """Send a few bytes to the store and read them back, by presigned URLs; the store's address.
+
+        Raises ClientError, of it TransferFailed for what the store did.
+        """
         upload = self._http.call(UploadView, "POST", "/v1/uploads", idempotency_key=new_idempotency_key()).id
         sent = b"janus doctor"
-        self._transfers.put(self._upload_urls(upload, ["doctor.txt"])[0], sent)
+        url = httpx.URL(self._upload_urls(upload, ["doctor.txt"])[0])
+        address = f"{url.scheme}://{url.netloc.decode()}"
+        try:
+            self._transfers.put(str(url), sent)
+        except TransferFailed as error:
+            raise TransferFailed(f"{address}: {error}", error.status) from error
         if self._transfers.get(self._upload_downloads(upload, ["doctor.txt"])[0]) != sent:
             raise ClientError("the store gave back other bytes than were sent")
+        return address
 
     def create_team(self, name: str) -> TeamView:
         return self._http.call(TeamView, "POST", "/v1/teams", body=TeamCreate(name=name).model_dump())

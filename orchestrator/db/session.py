@@ -12,8 +12,14 @@ from orchestrator.db.ownership import add_owner
 SessionFactory = sessionmaker[Session]
 
 
-def connect(database_url: str, *, pool_size: int = 5, statement_timeout_seconds: int = 30) -> Engine:
-    """An engine that checks a connection before it lends it, so that a restarted Postgres costs one retry."""
+def connect(
+    database_url: str, *, pool_size: int = 5, statement_timeout_seconds: int = 30, name: str = "janus"
+) -> Engine:
+    """An engine that checks a connection before it lends it, so that a restarted Postgres costs one retry.
+
+    Args:
+        name: what Postgres calls its connections; by the dispatcher's, others see that it lives.
+    """
     return create_engine(
         database_url,
         pool_size=pool_size,
@@ -21,6 +27,7 @@ def connect(database_url: str, *, pool_size: int = 5, statement_timeout_seconds:
         pool_pre_ping=True,
         pool_timeout=30,
         connect_args={
+            "application_name": name,
             "connect_timeout": 10,
             # A database that vanished without a word is noticed in half a minute, not in the kernel's two hours.
             "keepalives_idle": 10,

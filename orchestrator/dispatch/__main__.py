@@ -7,20 +7,25 @@ import sys
 
 from orchestrator.artifacts import open_store
 from orchestrator.db.session import connect, session_factory
+from orchestrator.db.watching import DISPATCHER
 from orchestrator.dispatch.broker import CeleryBroker
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.dispatch.finisher import Finisher
 from orchestrator.dispatch.loops import Loops
+from orchestrator.dispatch.observer import Observer
 from orchestrator.dispatch.reader import Reader
 from orchestrator.dispatch.reaper import Reaper
 from orchestrator.dispatch.reconciler import Reconciler
+from orchestrator.metrics import serve_metrics, watch_connections
 from orchestrator.settings import Settings, SettingsError, get_settings
 from orchestrator.telemetry import configure_logging, get_logger
 
 
 def start_loops(settings: Settings) -> Loops:
     """Start every duty of the dispatcher."""
-    engine = connect(settings.database_url.get_secret_value(), pool_size=25, statement_timeout_seconds=120)
+    url = settings.database_url.get_secret_value()
+    engine = connect(url, pool_size=25, statement_timeout_seconds=120, name=DISPATCHER)
+    watch_connections(engine)
     sessions = session_factory(engine)
     store = open_store(settings)
     broker = CeleryBroker(settings)
@@ -39,16 +44,19 @@ def start_loops(settings: Settings) -> Loops:
     loops.start("reaper", Reaper(sessions, store, max_crashes=settings.max_crashes), every_seconds=1)
     reconciler = Reconciler(sessions, broker, republish_seconds=settings.republish_seconds)
     loops.start("reconciler", reconciler, every_seconds=min(2.0, settings.republish_seconds))
+    if settings.metrics_port:
+        loops.start("observer", Observer(sessions, broker), every_seconds=10)
     return loops
 
 
 def main() -> int:
     try:
         settings = get_settings()
+        configure_logging(settings.log_level, hidden=settings.secret_texts(), process="dispatcher")
+        serve_metrics(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
-    configure_logging(settings.log_level, hidden=settings.secret_texts())
     loops = start_loops(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loops.request_stop())

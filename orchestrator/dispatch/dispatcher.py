@@ -6,6 +6,7 @@ from datetime import datetime
 
 from orchestrator.db import queueing
 from orchestrator.db.session import SessionFactory
+from orchestrator.dispatch import metrics
 from orchestrator.dispatch.broker import Broker
 
 
@@ -28,4 +29,5 @@ class Dispatcher:
             free = self._queue_depth - queueing.count_dispatched(session, model)
             messages = queueing.dispatch_waiting(session, model, limit=free) if free > 0 else []
         self._broker.publish(messages)
+        metrics.PUBLISHED.inc(len(messages))
         return len(messages)

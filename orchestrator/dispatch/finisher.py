@@ -19,10 +19,12 @@ from orchestrator.artifacts.base import ObjectStore, StoreUnavailable
 from orchestrator.db import jobs, shards
 from orchestrator.db.session import SessionFactory, try_lock
 from orchestrator.db.tables import JobRow, ShardRow
+from orchestrator.dispatch import metrics
 from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain.errors import JanusError
 from orchestrator.domain.jobs import Counts, JobState
 from orchestrator.domain.shards import ShardState
+from orchestrator.telemetry import get_logger
 
 MANIFEST_VERSION = 1
 
@@ -41,7 +43,7 @@ class Finisher:
     def __init__(self, sessions: SessionFactory, store: ObjectStore) -> None:
         self._sessions = sessions
         self._store = store
-        self._one_by_one = OneByOne("finisher")
+        self._one_by_one = OneByOne("finisher", "job")
 
     def run_once(self, now: datetime) -> int:
         """Merge and end the next job that has nothing left to run; 1 if there was one. Teams take turns."""
@@ -68,7 +70,9 @@ class Finisher:
             data = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
             self._store.put(f"jobs/{job_id}/manifest.json", data, "application/json")
             with self._sessions.begin() as session:
-                jobs.finish(session, job, counts, hashlib.sha256(data).hexdigest())
+                state = jobs.finish(session, job, counts, hashlib.sha256(data).hexdigest())
+            metrics.JOBS_ENDED.labels(state).inc()
+            get_logger().info("job_ended", team=job.team_id, state=state, **manifest["items"])
             return True
 
     def _merge(self, session: Session, job: JobRow) -> tuple[Counts, dict[str, Any]]:

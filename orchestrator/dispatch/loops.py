@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Protocol
 
 from orchestrator.db.session import SessionFactory, database_now
-from orchestrator.telemetry import get_logger
+from orchestrator.dispatch import metrics
+from orchestrator.telemetry import bind, get_logger
 
 
 class Duty(Protocol):
@@ -53,14 +54,16 @@ class Loops:
             wake.set()
 
     def _run(self, name: str, duty: Duty, pause_seconds: float, wake: threading.Event) -> None:
-        log = get_logger(duty=name)
+        bind(duty=name)
+        log = get_logger()
         delay = pause_seconds
         while not self._stop.is_set():
             wake.clear()
             try:
                 with self._sessions() as session:
                     now = database_now(session)
-                done = duty.run_once(now)
+                with metrics.one_round(name):
+                    done = duty.run_once(now)
                 delay = pause_seconds
                 if done:
                     log.info("round", done=done)
@@ -69,6 +72,7 @@ class Loops:
                     continue
             except Exception as error:
                 # Postgres, Redis or the store is away: everything that matters is in rows, so trying again is enough.
+                metrics.FAILURES.labels(name).inc()
                 log.warning("round_failed", error=f"{type(error).__name__}: {error}"[:500])
                 delay = min(max(delay, 0.1) * 2, 10.0)
             if not self._stop.is_set():

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
-from orchestrator.telemetry import get_logger
+from orchestrator.dispatch import metrics
+from orchestrator.telemetry import bound, get_logger
 
 FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 60.0
@@ -15,10 +16,15 @@ T = TypeVar("T", bound=Hashable)
 
 
 class OneByOne:
-    """Remembers in this process what failed, how often, and when to try again."""
+    """Remembers in this process what failed, how often, and when to try again.
 
-    def __init__(self, duty: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        noun: what things are, `job` or `shard`; log lines about one carry it.
+    """
+
+    def __init__(self, duty: str, noun: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._duty = duty
+        self._noun = noun
         self._clock = clock
         self._failed: dict[Hashable, tuple[int, float]] = {}
 
@@ -42,7 +48,8 @@ class OneByOne:
         done = 0
         for thing in every:
             if self._is_due(thing):
-                done += self._one(thing, work, on_error)
+                with bound(**{self._noun: thing}):
+                    done += self._one(thing, work, on_error)
             if done == at_most:
                 break
         return done
@@ -57,7 +64,8 @@ class OneByOne:
             tries = self._failed.get(thing, (0, 0.0))[0] + 1
             delay = min(FIRST_DELAY_SECONDS * 2 ** (tries - 1), MAX_DELAY_SECONDS)
             self._failed[thing] = tries, self._clock() + delay
-            log = get_logger(duty=self._duty, thing=str(thing), tries=tries)
+            metrics.FAILURES.labels(self._duty).inc()
+            log = get_logger(tries=tries)
             log.warning("failed_on_one", error=f"{type(error).__name__}: {error}"[:500])
             try:
                 on_error(thing, tries, error)

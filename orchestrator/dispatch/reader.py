@@ -18,10 +18,12 @@ from orchestrator.db.session import SessionFactory, try_lock
 from orchestrator.db.shards import failed_by_object
 from orchestrator.db.tables import JobRow
 from orchestrator.db.uploads import upload_prefix
+from orchestrator.dispatch import metrics
 from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain.items import IMAGE_SUFFIXES, MAX_LINE_BYTES, Item, ItemReader
 from orchestrator.domain.jobs import JobKind, JobState, options_for, seed_of
 from orchestrator.domain.shards import items_key, plan_shards
+from orchestrator.telemetry import get_logger
 
 MAX_TRIES = 5
 FLUSH_SHARDS = 500  # rows held before they go to Postgres
@@ -46,7 +48,7 @@ class Reader:
         self._store = store
         self._max_manifest_bytes = max_manifest_bytes
         self._max_item_line_bytes = max_item_line_bytes
-        self._one_by_one = OneByOne("reader")
+        self._one_by_one = OneByOne("reader", "job")
 
     def run_once(self, now: datetime) -> int:
         """Read the input of the accepted job whose turn it is; 1 if there was one. Teams take turns."""
@@ -81,6 +83,7 @@ class Reader:
                 self._fail(job_id, "its input holds no items: the upload or the manifest is empty.")
             elif jobs.start(session, job_id, num_items):
                 session.commit()
+                get_logger().info("input_read", team=job.team_id, items=num_items)
             return True
 
     def _write_shards(self, session: Session, job: JobRow) -> int:
@@ -143,3 +146,5 @@ class Reader:
     def _fail(self, job_id: str, reason: str) -> None:
         with self._sessions.begin() as session:
             jobs.fail(session, job_id, reason)
+        metrics.JOBS_ENDED.labels(JobState.failed).inc()
+        get_logger().warning("job_ended", state=JobState.failed, reason=reason)

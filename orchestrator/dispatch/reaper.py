@@ -10,10 +10,13 @@ from orchestrator.artifacts.base import ObjectMissing, ObjectStore
 from orchestrator.db import expiry, jobs, shards
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.tables import ShardRow
+from orchestrator.dispatch import metrics
 from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain.items import MAX_LINE_BYTES, Item
 from orchestrator.domain.retries import Verdict, after_expiry
 from orchestrator.domain.shards import Part, finished_indexes, middle_of, part_key
+from orchestrator.metrics import count_items
+from orchestrator.telemetry import get_logger
 
 
 class Reaper:
@@ -23,7 +26,7 @@ class Reaper:
         self._sessions = sessions
         self._store = store
         self._max_crashes = max_crashes
-        self._one_by_one = OneByOne("reaper")
+        self._one_by_one = OneByOne("reaper", "shard")
 
     def run_once(self, now: datetime) -> int:
         """Judge every shard whose lease ran out before `now`, each in a transaction of its own; how many."""
@@ -44,7 +47,9 @@ class Reaper:
             shard = expiry.lock_unchanged(session, seen)
             if shard is None:
                 return False
-            if jobs.get_job(session, shard.job_id).cancel_requested_at is not None:
+            job = jobs.get_job(session, shard.job_id)
+            was_cancelled = job.cancel_requested_at is not None
+            if was_cancelled:
                 expiry.cancel_expired(session, shard)
             elif last_word is not None:
                 expiry.finish_expired(session, shard, *last_word)
@@ -53,6 +58,11 @@ class Reaper:
                 expiry.halve_expired(session, shard, middle_of(unfinished), self._max_crashes - 1)
             else:
                 expiry.retry_expired(session, shard, crashes)
+        ending = "cancel" if was_cancelled else verdict.value
+        metrics.EXPIRED.labels(ending).inc()
+        if ending == Verdict.give_up.value:
+            count_items(job.kind, 0, ["worker_crashed"])
+        get_logger().warning("lease_expired", job=job.id, worker=seen.worker_id, verdict=ending, crashes=crashes)
         return True
 
     def _last_word(self, shard: ShardRow, index: int, crashes: int) -> tuple[Part, shards.ItemFailure]:

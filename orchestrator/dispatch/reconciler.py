@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from orchestrator.db import queueing, workers
 from orchestrator.db.session import SessionFactory
+from orchestrator.dispatch import metrics
 from orchestrator.dispatch.broker import Broker
 
 PATIENCE = 20  # rounds of `republish_seconds` after which a shard is published again even though the queue looks full
@@ -38,4 +39,5 @@ class Reconciler:
             age = self._republish * (PATIENCE if all_in_queue else 1)
             messages = queueing.take_unanswered(session, model, published_before=now - age)
         self._broker.publish(messages)
+        metrics.REPUBLISHED.inc(len(messages))
         return len(messages)

@@ -20,6 +20,7 @@ class Row:
     answer: Caption | Rejected | None = None
     error: Exception | None = None
     is_cancelled: bool = False
+    begun_at: float | None = None
 
 
 class GatedEngine:
@@ -40,6 +41,10 @@ class GatedEngine:
 
     def prepare(self, request: GenerateRequest, *, job: str, order: int) -> Row | Rejected:
         return Row(request.prompt, job) if request.prompt else Rejected("prompt_empty", "say something")
+
+    @property
+    def num_running(self) -> int:
+        return len(self._started)
 
     def start(self, row: Row) -> None:
         self._started.append(row)

@@ -7,11 +7,17 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 
 from orchestrator.api.dependencies import AppServices
+from orchestrator.artifacts.base import BucketMissing
 from orchestrator.db.session import ping
+from orchestrator.revisions import MIGRATE, migrations_behind
 from orchestrator.schemas import Readiness
 from orchestrator.telemetry import get_logger
 
 router = APIRouter(tags=["health"])
+
+
+class NotReady(Exception):
+    """What is missing, in words that anybody may read."""
 
 
 @router.get("/healthz")
@@ -22,14 +28,20 @@ def healthz() -> dict[str, str]:
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
 def readyz(services: AppServices, response: Response) -> Readiness:
-    """Postgres, Redis and the store answer."""
+    """Postgres, Redis and the store answer, the schema is not behind, and the bucket is there."""
 
     def database() -> None:
         with services.sessions() as session:
             ping(session)
 
+    def schema() -> None:
+        with services.sessions() as session:
+            if behind := migrations_behind(session):
+                raise NotReady(f"lacks {behind} migrations; {MIGRATE}")
+
     checks = {
         "postgres": _check(database),
+        "schema": _check(schema),
         "redis": _check(services.ping_broker),
         "store": _check(services.store.ping),
     }
@@ -41,7 +53,9 @@ def readyz(services: AppServices, response: Response) -> Readiness:
 def _check(ask: Callable[[], None]) -> str:
     try:
         ask()
+    except BucketMissing:
+        return f"has no bucket; {MIGRATE}"
     except Exception as error:
         get_logger().warning("not_ready", error=f"{type(error).__name__}: {error}"[:500])
-        return "does not answer; the API's log says more"
+        return str(error) if isinstance(error, NotReady) else "does not answer; the API's log says more"
     return "ok"

@@ -29,6 +29,7 @@ from orchestrator.schemas import (
     UrlsView,
 )
 from orchestrator.settings import Settings
+from orchestrator.telemetry import get_logger
 
 MAX_SHARD_ANSWERS = 2048
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -90,6 +91,7 @@ def create_job(
     response.status_code = 201 if created else 200
     if created:
         audit.record("job.created", job.id, kind=job.kind, model=job.model)
+    get_logger().info("job_created", job=job.id, team=caller.team_id, kind=job.kind, model=job.model, new=created)
     return view_job(session, job)
 
 
