@@ -80,5 +80,5 @@ def set_all(gauge: Gauge, values: Mapping[Labels, float]) -> None:
     for labels, value in values.items():
         gauge.labels(*labels).set(value)
     (family,) = gauge.collect()
-    for labels in {tuple(sample.labels.values()) for sample in family.samples} - set(values):
-        gauge.remove(*labels)
+    for gone in {tuple(sample.labels.values()) for sample in family.samples} - set(values):
+        gauge.remove(*gone)

@@ -5,6 +5,7 @@ Every query looks at open work, at workers, or at Postgres' own books; none grow
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from sqlalchemy import case, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from orchestrator.db.tables import JobRow, ShardRow, WorkerRow
-from orchestrator.db.workers import ALIVE_SECONDS, models_served
+from orchestrator.db.workers import ALIVE_SECONDS, list_workers, models_served
 from orchestrator.domain.jobs import JobState
 from orchestrator.domain.shards import ShardState
 
@@ -77,14 +78,14 @@ def list_queued(session: Session) -> list[Queued]:
     ]
 
 
-def count_workers(session: Session) -> dict[tuple[str, str], int]:
-    """Of the last day by model and state, `alive` or `silent`; those that said goodbye do not count."""
-    state = case((_age() < ALIVE_SECONDS, "alive"), else_="silent").label("state")
-    model = func.unnest(WorkerRow.models).label("model")
-    statement = (
-        select(model, state, func.count()).where(WorkerRow.stopped_at.is_(None), _age() < 86_400).group_by(model, state)
-    )
-    return {(model, state): count for model, state, count in session.execute(statement)}
+def count_workers(session: Session) -> Counter[tuple[str, str]]:
+    """By model and state, `alive` or `silent`; those that said goodbye or were replaced do not count."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for worker in list_workers(session):
+        counts.update((model, "alive") for model in worker.models if worker.alive)
+    for silent in list_silent_workers(session):
+        counts.update((model, "silent") for model in silent.models)
+    return counts
 
 
 def oldest_heartbeats(session: Session) -> dict[str, float]:
