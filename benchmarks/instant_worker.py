@@ -17,13 +17,14 @@ PICTURE = Image.effect_noise((384, 384), 64).convert("RGB")
 class Row:
     answer: Caption | GeneratedImage
     error: None = None
+    begun_at: None = None
     is_cancelled: bool = False
 
 
 class InstantEngine:
     """Real-sized answers, no computing."""
 
-    info = SimpleNamespace(name="instant", family="none", revision="none")
+    info = SimpleNamespace(name="instant", family="none", revision="none", device="cpu", dtype="none", quantize="none")
     max_rows = 8
 
     def __init__(self) -> None:
@@ -32,6 +33,10 @@ class InstantEngine:
     @property
     def is_idle(self) -> bool:
         return not self._started
+
+    @property
+    def num_running(self) -> int:
+        return len(self._started)
 
     def fit_image(self, image: Image.Image) -> Image.Image:
         return image.resize((384, 384), Image.Resampling.BICUBIC)

@@ -24,13 +24,14 @@ class Row:
     steps_left: int
     answer: Caption | GeneratedImage
     error: None = None
+    begun_at: None = None
     is_cancelled: bool = False
 
 
 class SteppingEngine:
     """Rows run side by side, sixteen at most; a row that ended makes room at once."""
 
-    info = SimpleNamespace(name="stepping", family="none", revision="none")
+    info = SimpleNamespace(name="stepping", family="none", revision="none", device="cpu", dtype="none", quantize="none")
     max_rows = 16
 
     def __init__(self) -> None:
@@ -41,6 +42,10 @@ class SteppingEngine:
     @property
     def is_idle(self) -> bool:
         return not self._waiting and not self._running
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
 
     def fit_image(self, image: Image.Image) -> Image.Image:
         return image.resize((384, 384), Image.Resampling.BICUBIC)

@@ -51,7 +51,7 @@ class System:
         )
         self.settings = settings_of(self.environment)
         self.url = f"http://127.0.0.1:{self.port}"
-        self._logs = logs
+        self.logs = logs
         self._models = {model.partition("=")[0] for model in models.split(",")}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         migrate(self.settings)
@@ -75,7 +75,7 @@ class System:
             )
 
     def log_path(self, name: str) -> Path:
-        return self._logs / f"{name}.log"
+        return self.logs / f"{name}.log"
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Kill one process and wait for its end."""
@@ -112,7 +112,7 @@ class System:
             time.sleep(0.05)
 
     def log_ends(self) -> str:
-        return "\n".join(f"--- {path.name}\n{path.read_text()[-1500:]}" for path in sorted(self._logs.glob("*.log")))
+        return "\n".join(f"--- {path.name}\n{path.read_text()[-1500:]}" for path in sorted(self.logs.glob("*.log")))
 
     def client(self, key: str | None = None) -> Client:
         return Client(self.url, key or self.admin_key, max_retries=6)

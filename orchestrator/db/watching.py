@@ -49,7 +49,7 @@ def count_open_jobs(session: Session) -> dict[str, int]:
     """By state; a job that was paused counts as `paused`."""
     state = case((JobRow.paused_at.is_not(None), "paused"), else_=JobRow.state).label("state")
     statement = select(state, func.count()).where(JobRow.state.in_(OPEN_JOBS)).group_by(state)
-    return {name: count for name, count in session.execute(statement).tuples()}  # noqa: C416
+    return {name: count for name, count in session.execute(statement)}  # noqa: C416
 
 
 def count_open_shards(session: Session) -> dict[tuple[str, str], int]:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.system import System, running_system
+from tests.system import System, free_port, running_system
 
 
 @pytest.fixture(scope="session")
 def system(servers: Any, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     logs = tmp_path_factory.mktemp("system")
-    with running_system(servers.environment(), logs, f"tiny={tiny_checkpoint}", workers=2) as started:
+    watched = {"JANUS_METRICS_PORT": str(free_port())}
+    with running_system(servers.environment(), logs, f"tiny={tiny_checkpoint}", workers=2, **watched) as started:
         yield started
 
 

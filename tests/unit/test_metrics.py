@@ -19,7 +19,7 @@ from orchestrator import telemetry
 from orchestrator.api.metrics import Watched
 from orchestrator.metrics import serve_metrics, set_all
 from orchestrator.settings import Settings, SettingsError
-from tests.system import _free_port
+from tests.system import free_port
 from tests.unit.test_engine_host import GatedEngine
 from workers import metrics
 from workers.engine_host import EngineHost, GenerateRequest
@@ -48,7 +48,7 @@ def lines(log: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_processes_of_one_machine_take_the_next_free_port() -> None:
-    first = _free_port()
+    first = free_port()
     settings = Settings(**NEEDED, metrics_port=first)
     ports = [serve_metrics(settings), serve_metrics(settings)]
     assert ports[0] == first
