@@ -64,7 +64,8 @@ def configure_logging(level: str = "info", *, hidden: Iterable[str] = (), **proc
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("httpx").setLevel("WARNING")
+    for library in ("httpx", "celery", "kombu"):
+        logging.getLogger(library).setLevel("WARNING")
 
 
 def without_secrets(line: str, hidden: Iterable[str] = ()) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 
 from orchestrator.metrics import serve_metrics
 from orchestrator.settings import Settings, SettingsError, get_settings
@@ -26,6 +26,7 @@ def serve(settings: Settings) -> int:
     process.register()
     app = create_app(settings)
     register_tasks(app, process.runner)
+    setup_logging.connect(lambda **_: None, weak=False)  # else Celery sets the level, and our lines are lost
     worker_shutting_down.connect(lambda **_: process.heartbeat.drain(), weak=False)
     get_logger().info("worker_started", models=process.host.models)
     app.worker_main(
@@ -35,7 +36,6 @@ def serve(settings: Settings) -> int:
             f"--concurrency={settings.shards_in_flight}",
             f"--queues={','.join(queue_of(model) for model in process.host.models)}",
             f"--hostname={process.worker_id}",
-            "--loglevel=warning",
             "--without-gossip",
             "--without-mingle",
             "--without-heartbeat",
