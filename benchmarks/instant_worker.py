@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from PIL import Image
 
+from janus_core.processing.images import ImageSettings
 from workers import __main__, engine_host
 from workers.engine_host import Caption, CaptionRequest, GeneratedImage, GenerateRequest
 
@@ -24,6 +25,7 @@ class Row:
 class InstantEngine:
     """Real-sized answers, no computing."""
 
+    images = ImageSettings(384, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255, True)
     info = SimpleNamespace(name="instant", family="none", revision="none", device="cpu", dtype="none", quantize="none")
     max_rows = 8
 
@@ -37,9 +39,6 @@ class InstantEngine:
     @property
     def num_running(self) -> int:
         return len(self._started)
-
-    def fit_image(self, image: Image.Image) -> Image.Image:
-        return image.resize((384, 384), Image.Resampling.BICUBIC)
 
     def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str, order: int) -> Row:
         if isinstance(request, CaptionRequest):

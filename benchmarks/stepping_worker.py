@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 from PIL import Image
 
+from janus_core.processing.images import ImageSettings
 from workers import __main__, engine_host
 from workers.engine_host import Caption, CaptionRequest, GeneratedImage, GenerateRequest
 
@@ -31,6 +32,7 @@ class Row:
 class SteppingEngine:
     """Rows run side by side, sixteen at most; a row that ended makes room at once."""
 
+    images = ImageSettings(384, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255, True)
     info = SimpleNamespace(name="stepping", family="none", revision="none", device="cpu", dtype="none", quantize="none")
     max_rows = 16
 
@@ -46,9 +48,6 @@ class SteppingEngine:
     @property
     def num_running(self) -> int:
         return len(self._running)
-
-    def fit_image(self, image: Image.Image) -> Image.Image:
-        return image.resize((384, 384), Image.Resampling.BICUBIC)
 
     def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str, order: int) -> Row:
         if isinstance(request, CaptionRequest):

@@ -77,6 +77,13 @@ class Settings(BaseSettings):
     max_batch: int = Field(default=0, ge=0)  # rows in one step; 0: 16 on the CPU and 64 elsewhere
     max_image_bytes: int = 64 * 2**20
     max_image_pixels: int = 50_000_000
+    decode_processes: int = Field(default=0, ge=0)  # that decode images at once; 0: as many as cores, at most 4
+    decode_memory_bytes: int = Field(default=3 * 2**29, ge=2**28)  # address space of each of them
+    decode_seconds: float = Field(default=10.0, gt=0)  # of CPU time for one image
+    allow_image_urls: bool = False  # a caption item's image may be an http(s) URL
+    image_url_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)  # empty: any that is public
+    image_url_ports: str = Field(default="80,443", pattern=r"^\d{1,5}(,\d{1,5})*$")
+    image_url_seconds: float = Field(default=30.0, gt=0)  # for one image, redirects included
     fetch_threads: int = 4
     stuck_seconds: float = 120.0  # a worker that sees dispatched work and gets none for so long exits, to be restarted
     engine_stuck_seconds: float = 900.0  # a model that takes no step for so long has hung: the process exits
@@ -99,9 +106,9 @@ class Settings(BaseSettings):
         passwords = [urlsplit(text).password for text in texts if "://" in text]
         return [text for text in (*texts, *passwords) if text]
 
-    @field_validator("worker_models", mode="before")
+    @field_validator("worker_models", "image_url_hosts", mode="before")
     @classmethod
-    def _split_models(cls, value: object) -> object:
+    def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value

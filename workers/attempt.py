@@ -28,11 +28,11 @@ from orchestrator.domain.shards import Part, finished_indexes, part_key, runs_of
 from orchestrator.settings import Settings
 from orchestrator.telemetry import carried, get_logger
 from workers import metrics, outputs
-from workers.blocks import Blocks
 from workers.engine_host import Caption, CaptionRequest, EngineHost, GeneratedImage, GenerateRequest, Rejected, Ticket
-from workers.failures import WORLD_FAULTS, BadInput, failure_of
+from workers.errors import BadInput
+from workers.failures import WORLD_FAULTS, failure_of
 from workers.heartbeat import Hold
-from workers.inputs import fetch_image
+from workers.inputs import Inputs
 
 POLL_SECONDS = 0.2  # how often an attempt that waits looks whether it should stop
 
@@ -45,7 +45,7 @@ class Attempt:
         settings: Settings,
         sessions: SessionFactory,
         store: ObjectStore,
-        blocks: Blocks,
+        inputs: Inputs,
         host: EngineHost,
         job: JobRow,
         shard: ShardRow,
@@ -54,7 +54,7 @@ class Attempt:
         self._settings = settings
         self._sessions = sessions
         self._store = store
-        self._blocks = blocks
+        self._inputs = inputs
         self._host = host
         self._job = job
         self._shard = shard
@@ -185,8 +185,7 @@ class Attempt:
 
     def _fetch(self, item: Item, k: int, image: ImageRef) -> Any:
         place = f"items[{item.index}].image" + (f"[{k}]" if len(item.images) > 1 else "")
-        limits = {"max_bytes": self._settings.max_image_bytes, "max_pixels": self._settings.max_image_pixels}
-        return self._host.fit_image(self._job.model, fetch_image(self._blocks, image, place=place, **limits))
+        return self._inputs.image(image, place=place, fit=self._host.image_settings(self._job.model))
 
     def _compute(self, item: Item, ticket: Ticket) -> None:
         self._host.submit(ticket)

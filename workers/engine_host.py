@@ -7,10 +7,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
-
-from PIL import Image
 
 from janus_core import Caption, CaptionRequest, GeneratedImage, GenerateRequest, Rejected
 from janus_core.errors import JanusCoreError
@@ -139,10 +137,9 @@ class EngineHost:
 
         return free_bytes(self._engines[model].model.device)
 
-    def fit_image(self, model: str, image: Image.Image) -> Image.Image:
-        """The picture at the model's size, which gives the same answer in little memory."""
-        fitted: Image.Image = self._engines[model].fit_image(image)
-        return fitted
+    def image_settings(self, model: str) -> dict[str, Any]:
+        """The fields of the model's ImageSettings, for who brings pictures to its size (see workers.decoder)."""
+        return asdict(self._engines[model].images)
 
     @property
     def models(self) -> list[str]:

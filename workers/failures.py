@@ -1,8 +1,4 @@
-"""Whose fault, and worth another attempt? The item's: a failure with a code. The world's: the shard goes back.
-
-WorkerError
-└── BadInput    this item cannot be served; it becomes a failure and the rest of the shard goes on
-"""
+"""Whose fault, and worth another attempt? The item's: a failure with a code. The world's: the shard goes back."""
 
 from __future__ import annotations
 
@@ -11,26 +7,20 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.artifacts.base import StoreRefused, StoreUnavailable
-from orchestrator.domain.failures import FAILURE_CODES, Failure
+from orchestrator.domain.failures import Failure
+from workers.errors import BadInput, DecoderUnavailable
 
 PATIENCE_WITH_REFUSALS = 4
 
-# Faults of the world: Postgres or the store is away or overloaded. No item is to blame.
-WORLD_FAULTS = (StoreUnavailable, OperationalError, InterfaceError, PoolTimeout, PsycopgOperationalError)
-
-
-class WorkerError(Exception):
-    """Base of the worker's own errors."""
-
-
-class BadInput(WorkerError):
-    """This item cannot be served."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        if code not in FAILURE_CODES:
-            raise ValueError(f"{code!r} is not a failure code")
-        self.code = code
+# Faults of the world: Postgres or the store is away or overloaded, or this machine is. No item is to blame.
+WORLD_FAULTS = (
+    StoreUnavailable,
+    OperationalError,
+    InterfaceError,
+    PoolTimeout,
+    PsycopgOperationalError,
+    DecoderUnavailable,
+)
 
 
 def failure_of(error: BaseException, *, place: str, attempt: int, was_released: int = 0) -> Failure | None:

@@ -1,124 +1,89 @@
-"""An item's images: fetched and decoded within limits of bytes and pixels, so that bad input costs its own item.
-
-Decoding does what the reference does (`Image.open(...).convert("RGB")`): EXIF orientation is not applied, transparency
-is dropped, of an animation the first frame counts. One thing differs: 16-bit grey is scaled to 8 bits, where Pillow's
-own conversion would turn everything above 255 white.
-"""
+"""An item's images: fetched within limits, decoded in another process, so that bad input costs its own item."""
 
 from __future__ import annotations
 
-import io
-import re
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from orchestrator.artifacts.base import ObjectMissing
+from orchestrator.artifacts.base import ObjectMissing, ObjectStore
 from orchestrator.domain.items import ImageRef
+from orchestrator.domain.urls import is_url
+from orchestrator.settings import Settings
 from workers.blocks import Blocks
-from workers.failures import BadInput
+from workers.decoder_pool import DecoderPool
+from workers.errors import BadInput
 from workers.metrics import stage
-
-TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF tags
-MAX_JPEG_SCANS = 100  # progressive encoders write about ten; each is a pass over the whole picture
-MAX_JPEG_SEGMENTS = 1000
-JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # but for those that stand inside a scan or alone
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+from workers.urls import UrlFetcher
 
 
-def fetch_image(blocks: Blocks, image: ImageRef, *, place: str, max_bytes: int, max_pixels: int) -> Image.Image:
-    """The image, RGB.
+class Inputs:
+    """Where a worker's images come from; any thread may ask.
 
     Args:
-        place: how messages name the image, such as `items[17].image`.
-    Raises:
-        BadInput: missing, too large, or not a complete image of an accepted format.
-        StoreUnavailable: the store's fault; worth another attempt.
+        urls: None where images may not be named by URL.
+        max_bytes, max_pixels: of one image.
     """
-    try:
+
+    def __init__(
+        self, blocks: Blocks, decoders: DecoderPool, urls: UrlFetcher | None, *, max_bytes: int, max_pixels: int
+    ) -> None:
+        self._blocks, self._decoders, self._urls = blocks, decoders, urls
+        self._max_bytes, self._max_pixels = max_bytes, max_pixels
+
+    def image(self, image: ImageRef, *, place: str, fit: Mapping[str, Any] | None = None) -> Image.Image:
+        """The image, RGB.
+
+        Args:
+            place: how messages name the image, such as `items[17].image`.
+            fit: as of `DecoderPool.decode`.
+        Raises:
+            BadInput: missing, too large, not a complete image of an accepted format, or not where it may be.
+            StoreUnavailable, DecoderUnavailable: not the item's fault; worth another attempt.
+        """
         with stage("fetch"):
-            data = blocks.read(image, max_bytes=max_bytes)
-    except ObjectMissing:
-        raise BadInput("image_missing", f"{place} was never uploaded; upload it and retry the item.") from None
-    if len(data) > max_bytes:
-        raise BadInput(
-            "image_too_large",
-            f"{place} has more than {max_bytes} bytes; this server accepts no more (JANUS_MAX_IMAGE_BYTES). Shrink it.",
-        )
-    with stage("decode"):
-        return decode_image(data, place=place, max_pixels=max_pixels)
+            data = self._download(image.key, place) if is_url(image.key) else self._stored(image, place)
+        with stage("decode"):
+            return self._decoders.decode(data, place=place, max_pixels=self._max_pixels, fit=fit)
 
+    def close(self) -> None:
+        """End the processes."""
+        self._decoders.close()
+        if self._urls is not None:
+            self._urls.close()
 
-def decode_image(data: bytes, *, place: str, max_pixels: int) -> Image.Image:
-    """Decode to RGB; width and height are checked before a single pixel is decoded. Raises BadInput."""
-    Image.MAX_IMAGE_PIXELS = None  # ours is the limit below, and it is an error rather than a warning
-    if not data:
-        raise BadInput("image_unreadable", f"{place} is empty (0 bytes).")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(image, place, max_pixels)
-            _check_structure(image, data, place, max_pixels)
-            image.load()
-            return _to_rgb(image)
-    except UnidentifiedImageError:
-        kinds = ", ".join(FORMATS)
-        raise BadInput("image_unreadable", f"{place} is not an image of an accepted format ({kinds}).") from None
-    except BadInput:
-        raise
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        raise BadInput("image_unreadable", f"{place} cannot be decoded: {error}. Is the file complete?") from error
-
-
-def _check_size(image: Image.Image, place: str, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise BadInput(
-            "image_too_large",
-            f"{place} is {width} x {height} px ({width * height / 1e6:.0f} MP); this server accepts "
-            f"{max_pixels / 1e6:.0f} MP (JANUS_MAX_IMAGE_PIXELS). Resize it.",
-        )
-
-
-def _check_structure(image: Image.Image, data: bytes, place: str, max_pixels: int) -> None:
-    """Refuse files whose insides are far larger, or far more broken up, than any honest picture's."""
-    if image.format == "TIFF":
-        tags: Any = getattr(image, "tag_v2", {})
-        tile_pixels = int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
-        if tile_pixels > max(max_pixels, 2**20):
+    def _stored(self, image: ImageRef, place: str) -> bytes:
+        try:
+            data = self._blocks.read(image, max_bytes=self._max_bytes)
+        except ObjectMissing:
+            raise BadInput("image_missing", f"{place} was never uploaded; upload it and retry the item.") from None
+        if len(data) > self._max_bytes:
             raise BadInput(
-                "image_too_large", f"{place} is stored in tiles of {tile_pixels / 1e6:.0f} MP. Save it anew."
+                "image_too_large",
+                f"{place} has more than {self._max_bytes} bytes; this server accepts no more (JANUS_MAX_IMAGE_BYTES). "
+                "Shrink it.",
             )
-    if image.format == "JPEG":
-        scans, segments = _count_jpeg_parts(data)
-        if scans > MAX_JPEG_SCANS or segments > MAX_JPEG_SEGMENTS:
-            raise BadInput(
-                "image_unreadable",
-                f"{place} is a JPEG of more than {MAX_JPEG_SCANS} scans or {MAX_JPEG_SEGMENTS} metadata segments. "
-                "Save it anew.",
-            )
+        return data
+
+    def _download(self, url: str, place: str) -> bytes:
+        if self._urls is None:
+            raise BadInput("url_refused", f"{place} is a URL, and this worker fetches none (JANUS_ALLOW_IMAGE_URLS).")
+        return self._urls.fetch(url, place=place, max_bytes=self._max_bytes)
 
 
-def _count_jpeg_parts(data: bytes) -> tuple[int, int]:
-    """(scans, application segments) up to the end of the image or to the first that is too many.
-
-    What comes behind the image, such as the film of a motion photo, is not looked at.
-    """
-    scans, segments, place = 0, 0, 2
-    while scans <= MAX_JPEG_SCANS and segments <= MAX_JPEG_SEGMENTS:
-        marker = JPEG_MARKER.search(data, place)
-        if marker is None or marker.group() == b"\xff\xd9":
-            break
-        kind, length = marker.group()[1], int.from_bytes(data[marker.end() : marker.end() + 2])
-        scans += kind == 0xDA
-        segments += 0xE0 <= kind <= 0xEF
-        place = marker.end() + max(length, 2)
-    return scans, segments
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        return image.convert("RGBA").convert("RGB")
-    return image.convert("RGB")
+def open_inputs(settings: Settings, store: ObjectStore) -> Inputs:
+    """The inputs of a worker process."""
+    decoders = DecoderPool(
+        processes=settings.decode_processes, memory_bytes=settings.decode_memory_bytes, seconds=settings.decode_seconds
+    )
+    urls = None
+    if settings.allow_image_urls:
+        urls = UrlFetcher(
+            seconds=settings.image_url_seconds,
+            ports=[int(port) for port in settings.image_url_ports.split(",")],
+            hosts=settings.image_url_hosts,
+        )
+    return Inputs(
+        Blocks(store), decoders, urls, max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
+    )

@@ -19,6 +19,7 @@ from orchestrator.transport import redis_ping
 from workers import engine_host, metrics
 from workers.engine_host import EngineHost
 from workers.heartbeat import Heartbeat
+from workers.inputs import open_inputs
 from workers.runner import Runner
 
 
@@ -34,6 +35,7 @@ class WorkerProcess:
         watch_connections(engine)
         self.sessions: SessionFactory = session_factory(engine)
         self.store = open_store(settings)
+        self.inputs = open_inputs(settings, self.store)
         engines = engine_host.load(
             settings.worker_models,
             device=settings.device,
@@ -51,7 +53,9 @@ class WorkerProcess:
             heartbeat_seconds=settings.heartbeat_seconds,
             control_seconds=settings.control_seconds,
         )
-        self.runner = Runner(settings, self.worker_id, self.sessions, self.store, self.heartbeat, self.host)
+        self.runner = Runner(
+            settings, self.worker_id, self.sessions, self.store, self.inputs, self.heartbeat, self.host
+        )
         self._ping_broker = redis_ping(settings)
         self._closed = threading.Event()
 
@@ -72,6 +76,7 @@ class WorkerProcess:
         """Say goodbye; leases that are still held run out by themselves."""
         self._closed.set()
         self.heartbeat.close()
+        self.inputs.close()
         try:
             with self.sessions.begin() as session:
                 workers.mark_stopped(session, self.worker_id)

@@ -14,10 +14,10 @@ from orchestrator.settings import Settings
 from orchestrator.telemetry import bound, get_logger
 from workers import metrics
 from workers.attempt import Attempt
-from workers.blocks import Blocks
 from workers.engine_host import EngineHost
 from workers.failures import WORLD_FAULTS
 from workers.heartbeat import Heartbeat, Hold
+from workers.inputs import Inputs
 from workers.turnstile import Turnstile
 
 
@@ -30,6 +30,7 @@ class Runner:
         worker_id: str,
         sessions: SessionFactory,
         store: ObjectStore,
+        inputs: Inputs,
         heartbeat: Heartbeat,
         host: EngineHost,
     ) -> None:
@@ -37,9 +38,9 @@ class Runner:
         self.worker_id = worker_id
         self.sessions = sessions
         self.store = store
+        self.inputs = inputs
         self.heartbeat = heartbeat
         self.host = host
-        self._blocks = Blocks(store)
         self._turnstile = Turnstile()
 
     def run(self, shard_id: int, attempt: int) -> None:
@@ -68,7 +69,7 @@ class Runner:
             self.heartbeat.hold(shard_id, attempt) as hold,
             metrics.SHARDS_HELD.track_inprogress(),
         ):
-            running = Attempt(self.settings, self.sessions, self.store, self._blocks, self.host, job, shard, hold)
+            running = Attempt(self.settings, self.sessions, self.store, self.inputs, self.host, job, shard, hold)
             try:
                 outcome = running.run()
             except LeaseLost:

@@ -11,14 +11,15 @@ from typing import Any
 
 from orchestrator.client._errors import BadSource
 from orchestrator.domain.items import IMAGE_SUFFIXES
+from orchestrator.domain.urls import is_url
 
 
 @dataclass(frozen=True)
 class SourceItem:
-    """A manifest line to be, and the local files that its image names stand for."""
+    """A manifest line to be, and what its image names stand for: local files, or URLs, as text."""
 
     line: dict[str, Any] | str  # text where the line is not a JSON object: the server makes it that item's failure
-    files: Sequence[Path] = field(default=())
+    files: Sequence[Path | str] = field(default=())
 
 
 def read_image_sources(sources: Sequence[str | Path]) -> Iterator[SourceItem]:
@@ -86,7 +87,7 @@ def _fixed_part(pattern: Path) -> Path:
 
 
 def _image_manifest(manifest: Path, *, alone: bool) -> Iterator[SourceItem]:
-    """Lines as they are; image names are relative to the manifest's folder."""
+    """Lines as they are; image names that are no URLs are relative to the manifest's folder."""
     with manifest.open(encoding="utf-8", errors="replace") as lines:
         for text in lines:
             if not text.strip():
@@ -95,9 +96,9 @@ def _image_manifest(manifest: Path, *, alone: bool) -> Iterator[SourceItem]:
             names = line.get("image") if isinstance(line, dict) else None
             names = names if isinstance(names, list) else [names]
             if isinstance(line, dict) and names and all(isinstance(name, str) and name for name in names):
-                if "id" not in line and len(names) == 1:
+                if "id" not in line and len(names) == 1 and not is_url(names[0]):
                     line["id"] = names[0] if alone else (manifest.parent / names[0]).as_posix()
-                yield SourceItem(line, [manifest.parent / name for name in names])
+                yield SourceItem(line, [name if is_url(name) else manifest.parent / name for name in names])
             else:
                 yield SourceItem(line)
 

@@ -36,6 +36,7 @@ def start_loops(settings: Settings) -> Loops:
             store,
             max_item_line_bytes=settings.max_item_line_bytes,
             max_manifest_bytes=settings.max_manifest_bytes,
+            allow_image_urls=settings.allow_image_urls,
         )
         pause = settings.loop_seconds * (1 if number == 1 else 4)  # the others are for when the first one is busy
         loops.start(f"reader-{number}", reader, every_seconds=pause)

@@ -43,11 +43,13 @@ class Reader:
         *,
         max_item_line_bytes: int,
         max_manifest_bytes: int | None = None,
+        allow_image_urls: bool = False,
     ) -> None:
         self._sessions = sessions
         self._store = store
         self._max_manifest_bytes = max_manifest_bytes
         self._max_item_line_bytes = max_item_line_bytes
+        self._allow_image_urls = allow_image_urls
         self._one_by_one = OneByOne("reader", "job")
 
     def run_once(self, now: datetime) -> int:
@@ -106,7 +108,9 @@ class Reader:
             return self._failed_items(session, jobs.get_job(session, job.input["retry_of"], team_id=job.team_id))
         upload_id = job.input.get("upload")
         prefix = upload_prefix(job.team_id, upload_id) if upload_id else ""
-        reader = ItemReader(JobKind(job.kind), prefix, max_line_bytes=self._max_item_line_bytes)
+        reader = ItemReader(
+            JobKind(job.kind), prefix, max_line_bytes=self._max_item_line_bytes, allow_urls=self._allow_image_urls
+        )
         return reader.read(self._raw_items(job, prefix))
 
     def _failed_items(self, session: Session, job: JobRow) -> Iterator[Item]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.domain.failures import Failure
 from orchestrator.domain.jobs import MAX_PROMPT_LENGTH, MAX_SEED, JobKind
+from orchestrator.domain.urls import MAX_URL_LENGTH, is_url
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MAX_ID_LENGTH = 500
@@ -22,7 +23,7 @@ _FIELDS = {JobKind.caption: {"id", "image", "prompt", "seed"}, JobKind.generate:
 
 @dataclass(frozen=True)
 class ImageRef:
-    """Where an image's bytes are: an object, or a part of one that holds many."""
+    """Where an image's bytes are: an object, a part of one that holds many, or a URL where the server fetches them."""
 
     key: str
     offset: int = 0
@@ -77,10 +78,14 @@ class ItemReader:
         kind: what the job does.
         image_prefix: object prefix that image names are relative to, ending in `/`; empty where the job has no upload.
         max_line_bytes: a longer line is its item's failure.
+        allow_urls: whether an image may be a URL; where it leads is looked at by who fetches it.
     """
 
-    def __init__(self, kind: JobKind, image_prefix: str, *, max_line_bytes: int = 2**18) -> None:
+    def __init__(
+        self, kind: JobKind, image_prefix: str, *, max_line_bytes: int = 2**18, allow_urls: bool = False
+    ) -> None:
         self._kind = kind
+        self._allow_urls = allow_urls
         self._max_line_bytes = max_line_bytes
         self._image_prefix = image_prefix
         self._seen: set[int] = set()  # hashes of ids: 100 bytes an item instead of the id itself
@@ -115,11 +120,13 @@ class ItemReader:
             raise _BadItem("`image` must be the name of an uploaded image, a part of an object, or a list of them")
         if len(values) > MAX_IMAGES_PER_PROMPT:
             raise _BadItem(f"`image` lists {len(values)} images; at most {MAX_IMAGES_PER_PROMPT} fit one prompt")
-        if not self._image_prefix:
-            raise _BadItem("`image` names an upload, but the job has none; create one with POST /v1/uploads")
         return tuple(self._image(each) for each in values)
 
     def _image(self, value: str | dict[str, Any]) -> ImageRef:
+        if isinstance(value, str) and is_url(value):
+            return ImageRef(self._allowed_url(value))
+        if not self._image_prefix:
+            raise _BadItem("`image` names an upload, but the job has none; create one with POST /v1/uploads")
         if isinstance(value, str):
             return ImageRef(self._image_prefix + _safe_name(value))
         name, offset, num_bytes = (value.get(field) for field in _PART_FIELDS)
@@ -130,6 +137,16 @@ class ItemReader:
             _whole_number("image.offset", offset, 0, MAX_OBJECT_BYTES),
             _whole_number("image.num_bytes", num_bytes, 1, MAX_OBJECT_BYTES),
         )
+
+    def _allowed_url(self, url: str) -> str:
+        if not self._allow_urls:
+            raise _BadItem(
+                "`image` is a URL, and this server fetches none (JANUS_ALLOW_IMAGE_URLS); upload the image",
+                "url_refused",
+            )
+        if len(url) > MAX_URL_LENGTH:
+            raise _BadItem(f"the URL has {len(url)} characters; at most {MAX_URL_LENGTH} are accepted", "url_refused")
+        return _without_surrogates(url)
 
 
 def is_safe_name(name: str) -> bool:
@@ -176,12 +193,17 @@ def _id(record: dict[str, Any], index: int) -> str:
     value = record.get("id")
     if value is None:
         image = record.get("image")
-        value = image if isinstance(image, str) else str(index)
+        value = image if isinstance(image, str) and not _is_long_url(image) else str(index)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value or len(value) > MAX_ID_LENGTH or "\x00" in value:
         raise _BadItem(f"`id` must be text of 1 to {MAX_ID_LENGTH} characters")
     return _without_surrogates(value)
+
+
+def _is_long_url(image: str) -> bool:
+    """Signed URLs are: too long for an id, and their signature is nobody's name."""
+    return is_url(image) and len(image) > MAX_ID_LENGTH
 
 
 def _prompt(record: dict[str, Any], kind: JobKind) -> str | None:

@@ -17,7 +17,7 @@ from orchestrator.artifacts import open_store
 from orchestrator.client import JobNotEnded, NotFound
 from orchestrator.domain.jobs import JobState
 from tests.system import System
-from tests.unit.test_inputs import encode, huge_png, picture
+from tests.unit.test_images import encode, huge_png, picture
 
 pytestmark = pytest.mark.services
 

@@ -22,5 +22,21 @@ def test_command_line_loads_no_server_and_no_tensors() -> None:
     assert not loaded_by("import orchestrator.cli.main") & heavy
 
 
+def test_decoders_load_no_tensors_and_no_client_of_a_server() -> None:
+    heavy = {
+        "torch",
+        "transformers",
+        "sqlalchemy",
+        "celery",
+        "redis",
+        "minio",
+        "psycopg",
+        "httpx",
+        "httpcore",
+        "urllib3",
+    }
+    assert not loaded_by("import workers.decoder") & heavy
+
+
 def test_workers_do_not_load_torch_on_import() -> None:
     assert "torch" not in loaded_by("import workers.runner")

@@ -163,6 +163,18 @@ def test_small_files_share_objects_and_the_manifest_says_where_they_lie(photos: 
         assert data == (photos / "x" / f"{number}.jpg").read_bytes()
 
 
+def test_urls_of_a_manifest_stay_as_they_are(photos: Path) -> None:
+    url = "https://example.org/a.jpg?b=c"
+    lines = [{"image": url}, {"id": "both", "image": ["x/1.jpg", url]}]
+    (photos / "urls.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    server = FakeServer()
+    with server.client() as client:
+        client.caption(photos / "urls.jsonl")
+    only, both = (json.loads(line) for line in server.objects["/upl_0/manifest.jsonl"].splitlines())
+    assert only == lines[0]
+    assert (both["image"][0]["object"], both["image"][1]) == ("bundles/000000000", url)
+
+
 def test_file_that_changes_while_it_is_sent_costs_no_other(photos: Path) -> None:
     for name in ("2", "3", "4"):
         (photos / "x" / f"{name}.jpg").write_bytes(name.encode() * 3)

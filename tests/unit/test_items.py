@@ -29,6 +29,22 @@ def test_an_image_may_be_a_part_of_an_object_that_holds_many() -> None:
     assert Item.from_line(several.as_line()) == several
 
 
+def test_urls_are_images_where_the_server_allows_them() -> None:
+    url, signed = "https://example.org/a.jpg?b=c", "https://example.org/?signature=" + "x" * 500
+    raw = [{"image": url}, {"image": [url, "b.jpg"]}, {"image": signed}, {"image": "https://" + "x" * 4000}]
+    for refused in ItemReader(JobKind.caption, "uploads/t/u/").read(raw):
+        assert refused.failure is not None
+        assert (refused.failure.code, "JANUS_ALLOW_IMAGE_URLS" in refused.failure.message) == ("url_refused", True)
+    first, mixed, long, too_long = ItemReader(JobKind.caption, "uploads/t/u/", allow_urls=True).read(raw)
+    assert first == Item(0, url, (ImageRef(url),))
+    assert mixed == Item(1, "1", (ImageRef(url), ImageRef("uploads/t/u/b.jpg")))
+    assert long == Item(2, "2", (ImageRef(signed),))
+    assert too_long.failure is not None
+    assert "4000" in too_long.failure.message
+    (alone,) = ItemReader(JobKind.caption, "", allow_urls=True).read(raw[:1])
+    assert alone == first  # needs no upload
+
+
 @pytest.mark.parametrize(
     ("kind", "raw", "code", "says"),
     [

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers.failures import BadInput
-from workers.inputs import decode_image
+from workers.errors import BadInput
+from workers.images import decode_image
 
 
 def encode(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -138,6 +138,16 @@ def test_jpeg_of_a_thousand_scans_or_segments_is_refused_before_it_costs_minutes
         with pytest.raises(BadInput, match="Save it anew"):
             decode(data)
     assert decode(jpeg_with(segments=20, scans=3)).size == (64, 64)
+
+
+def test_jpeg_of_several_pictures_is_counted_too() -> None:
+    film = encode(picture(size=(64, 64)), "MPO", save_all=True, append_images=[picture(size=(64, 64))])
+    assert decode(film).size == (64, 64)
+    scan = jpeg_with()[jpeg_with().rindex(b"\xff\xda") : -2]
+    with pytest.raises(BadInput, match="Save it anew"):
+        decode(film.replace(b"\xff\xd9", scan * 200 + b"\xff\xd9", 1))
+    with pytest.raises(BadInput, match="Save it anew"):
+        decode(film[:2] + b"\xff\xe1\x00\x08Exif\0\0" * 5000 + film[2:])
 
 
 def test_film_behind_a_motion_photo_is_not_taken_for_segments() -> None:
