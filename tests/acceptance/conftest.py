@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.database import environment
 from tests.system import System, free_port, running_system
+
+__all__ = ["environment"]
 
 
 @pytest.fixture(scope="session")

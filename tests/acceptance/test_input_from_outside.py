@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -69,7 +68,10 @@ def test_urls_are_refused_where_nobody_allowed_them(system: System, tmp_path: Pa
     assert "caption" in good
 
 
-def test_urls_are_fetched_where_they_are_allowed(servers: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_urls_are_fetched_where_they_are_allowed(
+    environment: dict[str, str], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """In a database of its own: the other system's readers refuse URLs."""
     data = encode(picture(), "PNG")
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(data), data)
     elsewhere = redirect_to("http://169.254.169.254/latest/meta-data/")
@@ -94,7 +96,7 @@ def test_urls_are_fetched_where_they_are_allowed(servers: Any, tiny_checkpoint: 
         "JANUS_IMAGE_URL_PORTS": f"80,443,{pictures.port},{inner.port}",
     }
     models = f"fetching={tiny_checkpoint}"
-    with running_system(servers.environment(), tmp_path / "logs", models, workers=0, **settings) as system:
+    with running_system(environment, tmp_path / "logs", models, workers=0, **settings) as system:
         system.run("worker", "tests.url_worker")
         system.wait_for_workers(1)
         with system.client() as client:
