@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check up down bench full-size fuzz migration clean
+.PHONY: help demo test check chaos up down bench full-size fuzz migration clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -28,6 +28,10 @@ check: $(READY) ## format, lint, types, import rules and unit tests; about a min
 
 test: $(READY) ## every test that needs no GPU, on real local servers
 	$(PYTEST) -m "not full_size"
+
+chaos: $(READY) ## fault storms on the whole local system: make chaos STORMS=5 SEED=1 ITEMS=1000; or POINTS=1, or BLIND=1
+	$(BIN)/python -m tests.chaos --storms $(or $(STORMS),5) --seed $(or $(SEED),1) --items $(or $(ITEMS),1000) \
+		--settings $(or $(SETTINGS),short) $(if $(FAULTS),--faults $(FAULTS)) $(if $(POINTS),--points) $(if $(BLIND),--blind)
 
 full-size: $(READY) ## build, load and run random models of full size: 8 GB of disk, 6 GB of memory, some minutes
 	$(PYTEST) -m full_size -s

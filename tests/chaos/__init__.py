@@ -1,0 +1,1 @@
+"""Fault storms over the whole local system, crash points, and a checker that trusts nothing: `make chaos`."""
