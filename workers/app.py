@@ -6,6 +6,7 @@ from celery import Celery
 
 from orchestrator.settings import Settings
 from orchestrator.transport import transport_options
+from workers.lost_acks import LostAcks
 
 
 def create_app(settings: Settings) -> Celery:
@@ -39,4 +40,5 @@ def create_app(settings: Settings) -> Celery:
         timezone="UTC",
         enable_utc=True,
     )
+    app.steps["consumer"].add(LostAcks)
     return app
