@@ -31,8 +31,7 @@ def hit(world: World, point: Point) -> tuple[bool, Findings]:
     submitter = _client(world)
     submitter.submit(work, new_key())
     if point.trouble == "flush":
-        _wait_until(partial(_has_shard, world, work, "dispatched"))
-        flush_queue(world)
+        _flush_when_published(world, work)
         world.calm()
     elif point.trouble == "pause":
         _wait_until(partial(_has_shard, world, work, "leased"))
@@ -67,9 +66,7 @@ def wiped_queue(world: World) -> Findings:
     for name in WORKERS:
         world.send(name, signal.SIGSTOP)
     submitter.submit(work, new_key())
-    _wait_until(partial(_has_shard, world, work, "dispatched"))
-    time.sleep(0.5)  # until the messages are published
-    flush_queue(world)
+    _flush_when_published(world, work)
     return _end(world, submitter, work)
 
 
@@ -97,6 +94,12 @@ def _end(world: World, submitter: Submitter, work: Work) -> Findings:
     world.calm()
     wait_for_end(world, [work], timeout_seconds=10 * world.lease_seconds)
     return checker_of(world).check([work])
+
+
+def _flush_when_published(world: World, work: Work) -> None:
+    _wait_until(partial(_has_shard, world, work, "dispatched"))
+    time.sleep(0.5)  # the messages come after the commit
+    flush_queue(world)
 
 
 def _client(world: World) -> Submitter:
