@@ -44,7 +44,7 @@ class FastEngine:
     def fit_image(self, image: Image.Image) -> Image.Image:
         return image
 
-    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str) -> Row:
+    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str, order: int) -> Row:
         if isinstance(request, CaptionRequest):
             (image,) = request.image if isinstance(request.image, list) else [request.image]
             text = caption_of(request.prompt, image.getpixel((0, 0)), request.seed)
@@ -53,7 +53,7 @@ class FastEngine:
         return Row(request.prompt, GeneratedImage(picture, None))
 
     def start(self, row: Row) -> None:
-        if POISON in row.prompt:
+        if row.prompt == POISON:
             os._exit(139)
         self._started.append(row)
 
