@@ -6,6 +6,7 @@ Production code has no hook for this: a process that is started with CHAOS_POINT
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -71,11 +72,14 @@ POINTS = (
 
 
 def arm(spec: str) -> None:
-    """Wrap the function that the spec names, `module:function/when/action`; action is `kill` or `freeze`."""
-    target, when, action = spec.split("/")
+    """Wrap the function that the spec names, `module:function/when/action/n`.
+
+    action is `kill` or `freeze`, and n is which call of the function it is that brings it; 1 where it is left out.
+    """
+    target, when, action, *number = spec.split("/")
     holder, name, function = find(target)
-    strike = functools.partial(os._exit, DIED) if action == "kill" else freeze_once()
-    setattr(holder, name, _wrapped(function, when, strike))
+    strike = functools.partial(os._exit, DIED) if action == "kill" else _freeze
+    setattr(holder, name, _wrapped(function, when, _at_call(int(number[0]) if number else 1, strike)))
 
 
 def find(target: str) -> tuple[Any, str, Callable[..., Any]]:
@@ -86,16 +90,15 @@ def find(target: str) -> tuple[Any, str, Callable[..., Any]]:
     return holder, name, getattr(holder, name)
 
 
-def freeze_once() -> Callable[[], None]:
-    """Stop the whole process, as a machine that is suspended; only the first call does."""
-    calls: list[int] = []
+def _freeze() -> None:
+    """Stop the whole process, as a machine that is suspended."""
+    os.kill(os.getpid(), signal.SIGSTOP)
 
-    def freeze() -> None:
-        calls.append(1)
-        if len(calls) == 1:
-            os.kill(os.getpid(), signal.SIGSTOP)
 
-    return freeze
+def _at_call(number: int, strike: Callable[[], None]) -> Callable[[], None]:
+    """What strikes when it is called for the n-th time, and never again."""
+    calls = itertools.count(1)
+    return lambda: strike() if next(calls) == number else None
 
 
 def _wrapped(function: Callable[..., Any], when: str, strike: Callable[[], None]) -> Callable[..., Any]:

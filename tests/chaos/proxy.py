@@ -52,16 +52,17 @@ class StoreProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        mode = self._mode
         try:
-            if self._mode in ("pass", "slow"):
+            if mode in ("pass", "slow"):
                 await self._pass_on(reader, writer)
-            elif self._mode in _REFUSALS:
-                await self._answer(reader, writer)
+            elif mode in _REFUSALS:
+                await self._answer(reader, writer, mode)
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             self._writers.discard(writer)
-            writer.transport.abort() if self._mode == "down" else writer.close()
+            writer.transport.abort() if mode == "down" else writer.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begin: bytes = b"") -> None:
         back, forth = await asyncio.open_connection("127.0.0.1", self._upstream_port)
@@ -83,15 +84,15 @@ class StoreProxy:
         finally:
             sink.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mode: str) -> None:
         """Refuse one request; a full store still reads."""
         head = await reader.readuntil(b"\r\n\r\n")
-        if self._mode == "full" and head.split(b" ", 1)[0] in (b"GET", b"HEAD"):
+        if mode == "full" and head.split(b" ", 1)[0] in (b"GET", b"HEAD"):
             line, rest = head.split(b"\r\n", 1)
             await self._pass_on(reader, writer, line + b"\r\nConnection: close\r\n" + rest)
             return
         await reader.readexactly(_length_of(head))
-        status, code = _REFUSALS[self._mode]
+        status, code = _REFUSALS[mode]
         body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>made up</Message></Error>".encode()
         start = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nConnection: close\r\n"
         writer.write(f"{start}Content-Length: {len(body)}\r\n\r\n".encode() + body)

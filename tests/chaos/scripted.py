@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import psutil
 
 from tests.chaos.checker import Findings
+from tests.chaos.engine import BOOK
 from tests.chaos.faults import flush_queue
 from tests.chaos.points import LEASES, Point
 from tests.chaos.storm import checker_of, new_key, wait_for_end
@@ -46,6 +49,30 @@ def hit(world: World, point: Point) -> tuple[bool, Findings]:
     submitter.close()
     wait_for_end(world, [work])
     return has_died, checker_of(world).check([work])
+
+
+def repeats(world: World, book: Path, turns: int) -> tuple[int, Findings]:
+    """A worker dies before its engine's turn of this number, in the middle of 64 items: how many answers more than
+    items the engines gave in all.
+    """
+    world.system.environment[BOOK] = str(book)
+    world.replace("worker-0", CHAOS_POINT=f"tests.chaos.engine:FastEngine.turn/before/kill/{turns}")
+    world.replace("worker-1")
+    world.wait_until_serving()
+    victim = world.system.processes["worker-0"]
+    world.send("worker-1", signal.SIGSTOP)
+    work = pictures("repeated", 64, random.Random(3), 64)
+    submitter = _client(world)
+    submitter.submit(work, new_key())
+    submitter.close()
+    assert _wait_until(lambda: victim.poll() is not None), "worker-0 never took so many turns"
+    world.calm()
+    wait_for_end(world, [work])
+    del world.system.environment[BOOK]
+    answered = Counter(book.read_text().splitlines())
+    asked = sum(item.code is None for item in work.items)
+    assert len(answered) == asked
+    return answered.total() - asked, checker_of(world).check([work])
 
 
 def dead_worker(world: World) -> Findings:
