@@ -1,7 +1,7 @@
 """What one attempt at one shard does while it holds the lease.
 
 Every item goes prepare (fetch and decode, in threads) -> engine -> store (images, in threads) -> line. Lines are
-flushed as part objects every few seconds, so that a killed worker costs at most that much, and the next attempt skips
+flushed as part objects for every few items, so that a killed worker costs at most that much, and the next attempt skips
 them.
 """
 
@@ -35,6 +35,9 @@ from workers.heartbeat import Hold
 from workers.inputs import Inputs
 
 POLL_SECONDS = 0.2  # how often an attempt that waits looks whether it should stop
+# A worker that is killed costs the finished items that no part holds: so many, or those of so short a time.
+UNSTORED_ITEMS = 8
+UNSTORED_SECONDS = 0.1  # of an engine so fast that a part for every eight items would cost more than doing them again
 
 
 class Attempt:
@@ -82,7 +85,7 @@ class Attempt:
                         gave_way, waiting = gave_way or bool(waiting), deque()
                     self._start_items(waiting, pool)
                     self._collect(pool)
-                    if time.monotonic() - self._flushed_at >= self._settings.flush_seconds:
+                    if self._is_flush_due():
                         self._flush()
             finally:
                 self._give_up_in_flight()
@@ -223,6 +226,11 @@ class Attempt:
         self._failures.append(ItemFailure(item.index, item.id, failure.code, failure.message, failure.attempts))
 
     # --- Flush and end --------------------------------------------------------------------------------------------
+
+    def _is_flush_due(self) -> bool:
+        seconds = time.monotonic() - self._flushed_at
+        is_much = len(self._lines) >= UNSTORED_ITEMS and seconds >= UNSTORED_SECONDS
+        return is_much or seconds >= self._settings.flush_seconds
 
     def _flush(self) -> None:
         """Store the finished lines as a part, then make it true by the row. Raises LeaseLost."""

@@ -23,7 +23,7 @@ SHORT = {
     "JANUS_LEASE_SECONDS": "2",
     "JANUS_HEARTBEAT_SECONDS": "0.5",
     "JANUS_CONTROL_SECONDS": "0.2",
-    "JANUS_FLUSH_SECONDS": "0.3",
+    "JANUS_FLUSH_SECONDS": "5",  # as in production: parts come by the number of items
     "JANUS_LOOP_SECONDS": "0.1",
     "JANUS_REPUBLISH_SECONDS": "1.5",
     "JANUS_RETRY_DELAY_SECONDS": "0.3",
