@@ -32,6 +32,7 @@ from orchestrator.metrics import STORE_SECONDS
 
 _MISSING = {"NoSuchKey", "NoSuchObject"}
 _TRY_AGAIN = {408, 429}
+_NEVER_THE_OBJECTS = {"RequestTimeTooSkewed", "SignatureDoesNotMatch", "InvalidAccessKeyId"}  # our clock, our keys
 _BEYOND_THE_END = 416
 
 
@@ -169,7 +170,7 @@ def _translated(key: str) -> Iterator[None]:
         if error.code in _MISSING:
             raise ObjectMissing(f"there is no object {key!r}") from error
         refused = 400 <= error.response.status < 500 and error.response.status not in _TRY_AGAIN
-        kind = StoreRefused if refused else StoreUnavailable
+        kind = StoreRefused if refused and error.code not in _NEVER_THE_OBJECTS else StoreUnavailable
         raise kind(f"the object store refused {key!r}: {error.code}: {error.message}") from error
     except (ServerError, InvalidResponseError, MinioException, urllib3.exceptions.HTTPError, OSError) as error:
         raise StoreUnavailable(f"the object store did not answer for {key!r}: {error}") from error

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+import time_machine
 
 from orchestrator.artifacts import S3Store
 from orchestrator.artifacts.base import ObjectMissing, StoreUnavailable
+from orchestrator.settings import Settings
 
 pytestmark = pytest.mark.services
 
@@ -49,6 +52,22 @@ def test_missing_object_is_told_apart_from_a_store_that_is_away(store: S3Store) 
     )  # fmt: skip
     with pytest.raises(StoreUnavailable), closing(away):
         away.get("x")
+
+
+def test_wrong_keys_and_clocks_are_no_objects_fault(store: S3Store, settings: Settings) -> None:
+    """A refusal counts against an object in the end; this one must not."""
+    store.put("x", b"x")
+    endpoint = settings.s3_endpoint
+    stranger = S3Store(
+        endpoint=endpoint, public_endpoint=endpoint, access_key=settings.s3_access_key.get_secret_value(),
+        secret_key="wrong", bucket=settings.s3_bucket, region=settings.s3_region,
+    )  # fmt: skip
+    with closing(stranger):
+        with pytest.raises(StoreUnavailable) as wrong_key:
+            stranger.get("x")
+        with time_machine.travel(datetime.now(UTC) + timedelta(hours=1)), pytest.raises(StoreUnavailable) as late:
+            store.get("x")
+    assert type(wrong_key.value) is type(late.value) is StoreUnavailable
 
 
 def test_lines_are_a_stream_and_long_ones_are_cut(store: S3Store) -> None:
