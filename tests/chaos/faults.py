@@ -24,8 +24,8 @@ class Strike:
 
     Args:
         ended_at: on the database's clock.
-        held: shards that it struck; it is recovered from when all of them are finished. Of a fault that struck
-            everything, it is empty: then the next shard that is finished counts.
+        held: shards that it struck, in a worker's hands or in the queue; it is recovered from when all of them are
+            finished. Of a fault that struck everything, it is empty: then the next shard that is finished counts.
     """
 
     name: str
@@ -76,8 +76,9 @@ def _api_killed(world: World, dice: random.Random) -> list[int]:
 
 
 def _queue_flushed(world: World, dice: random.Random) -> list[int]:
+    lost = world.sql("SELECT id FROM shards WHERE state = 'dispatched'")
     flush_queue(world)
-    return []
+    return [shard_id for (shard_id,) in lost]
 
 
 def flush_queue(world: World) -> None:

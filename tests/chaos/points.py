@@ -28,7 +28,7 @@ class Point:
         process: which one dies there.
         target: module:function.
         when: `before` the function, `returned` from it, or `committed`, right after its transaction.
-        trouble: what must happen for the process to come there: see `storm.hit`.
+        trouble: what must happen for the process to come there: see `scripted.hit`.
     """
 
     name: str

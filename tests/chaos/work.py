@@ -121,7 +121,7 @@ class Submitter:
         while True:
             try:
                 answer = call()
-                if answer.status_code < 500:
+                if answer.status_code < 500 and answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
                     return answer
                 trouble = answer.text
             except httpx.HTTPError as error:
