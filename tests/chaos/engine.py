@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 from PIL import Image
 
+from janus_core.processing.images import ImageSettings
 from tests.chaos.answers import POISON, caption_of, colour_of
 from workers.engine_host import Caption, CaptionRequest, GeneratedImage, GenerateRequest
 
@@ -23,12 +24,14 @@ class Row:
     answer: Caption | GeneratedImage
     error: None = None
     is_cancelled: bool = False
+    begun_at: float | None = None
 
 
 class FastEngine:
     """As much of janus_core's Engine as a worker uses."""
 
-    info = SimpleNamespace(name="chaos", family="none", revision="none")
+    images = ImageSettings(16, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255, True)
+    info = SimpleNamespace(name="chaos", family="none", revision="none", device="cpu", dtype="none", quantize="none")
     max_rows = ROWS
 
     def __init__(self) -> None:
@@ -41,13 +44,14 @@ class FastEngine:
     def is_idle(self) -> bool:
         return not self._started
 
-    def fit_image(self, image: Image.Image) -> Image.Image:
-        return image
+    @property
+    def num_running(self) -> int:
+        return len(self._started)
 
     def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str, order: int) -> Row:
         if isinstance(request, CaptionRequest):
             (image,) = request.image if isinstance(request.image, list) else [request.image]
-            text = caption_of(request.prompt, image.getpixel((0, 0)), request.seed)
+            text = caption_of(request.prompt, image.getpixel((8, 8)), request.seed)
             return Row(request.prompt, Caption(text, (1, 2, 3), "stop"))
         picture = Image.new("RGB", (16, 16), colour_of(request.prompt, request.seed))
         return Row(request.prompt, GeneratedImage(picture, None))
