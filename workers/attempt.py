@@ -37,7 +37,7 @@ from workers.inputs import Inputs
 POLL_SECONDS = 0.2  # how often an attempt that waits looks whether it should stop
 # A worker that is killed costs the finished items that no part holds: so many, or those of so short a time.
 UNSTORED_ITEMS = 8
-UNSTORED_SECONDS = 0.1  # of an engine so fast that a part for every eight items would cost more than doing them again
+UNSTORED_SECONDS = 0.5  # of an engine so fast that a part for every eight items would cost more than doing them again
 
 
 class Attempt:
