@@ -45,8 +45,11 @@ up: $(READY) ## start the local stack with the models of last time
 down: $(READY) ## stop the local stack; its data stays
 	$(BIN)/janus down
 
-bench: $(READY) ## measure items per second through the whole local system; writes benchmarks/
+bench: $(READY) ## measure system and engine, beside its peers, on a machine that does nothing else; hours; writes benchmarks/
 	$(BIN)/python benchmarks/system.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/engine.py
 
 migration: $(READY) ## a new migration from the tables: make migration name=add_something
 	$(BIN)/python -m orchestrator.admin new-migration "$(name)"

@@ -38,10 +38,11 @@ Random bfloat16 weights of Janus-Pro-1B's shape unless a row says otherwise, the
 Rounds, as many as the row says, after one to warm up, all in turns. How many times faster we are is the median of their
 ratios, with the least and the most. *Official-style* is the published loop written anew: one prompt in parallel copies,
 a growing cache. Images: a step behind 276 tokens, where an average one of 576 stands. Captions: prompts of 804 tokens,
-as random checkpoints have a token for every letter. Equal tokens: the share of greedy tokens before each answer's first
-that differs from transformers'. Of the roofline: the bytes of weights and cache over the bandwidth, or the FLOPs over
-the best matrix rate where that is more, both probed in the same round, by the time taken; of 8-bit weights the bytes
-alone.
+as random checkpoints have a token for every letter. JanusFlow: prompts of 64 tokens, latents without the VAE; the
+published loop runs each prompt anew with every step. Equal tokens: the share of greedy tokens before each answer's
+first that differs from transformers'. Of the roofline: the bytes of weights and cache over the bandwidth, or the FLOPs
+over the best matrix rate where that is more, both probed in the same round, by the time taken; of 8-bit weights the
+bytes alone.
 
 | work | rounds | here | than transformers | than official-style | equal tokens | step / roofline | prompts / it |
 |---|---|---|---|---|---|---|---|
@@ -68,6 +69,7 @@ def _both(name: str, what: str, by: str, *options: str) -> list[Row]:
 
 _CAPTIONS = ("--task=caption", "--batch=8", "--tokens=9", "--answer-tokens=64")
 _MIXED = ("--task=mixed", "--batch=32", "--tokens=256", "--peer=transformers")
+_FLOW = ("--shape=janusflow-1.3b", "--batch=2", "--prompt-tokens=64", "--tokens=2", "--peer=official-style")
 _NARROW = ("--shape=narrow", "--kernels=compiled", "--tokens=64")
 
 ROWS = [
@@ -76,6 +78,7 @@ ROWS = [
     *_both("image-16", "16 images at once", "step", "--batch=16", "--tokens=6"),
     *_both("caption-8", "8 captions of 64 tokens", "whole", *_CAPTIONS),
     Row("mixed", "32 captions of 8 to 256 tokens, theirs in eights", "whole", _MIXED),
+    Row("flow", "JanusFlow: 2 steps of 2 prompts", "whole", _FLOW),
     Row("tower", "the vision tower, 2 pictures", "whole", ("--task=encode", "--batch=2", "--peer=transformers")),
     Row("decoder", "2 pictures from codes", "whole", ("--task=decode", "--batch=2", "--peer=transformers")),
     Row("host-image", "24 layers of width 64, compiled: an image", "step", _NARROW),
@@ -139,7 +142,7 @@ def _line(row: Row, figures: dict[str, Any]) -> str:
     for peer in ("transformers", "official-style"):
         against = figures["against"].get(peer)
         cells.append(_ratio(against[row.by], "x") if against else "")
-    agreed = figures["against"]["transformers"].get("equal_tokens")
+    agreed = figures["against"].get("transformers", {}).get("equal_tokens")
     cells.append("" if agreed is None else f"{agreed:.0%}")
     roofline = figures.get("roofline", {})
     for part in ("step", "first"):
