@@ -37,7 +37,7 @@ from workers.inputs import Inputs
 POLL_SECONDS = 0.2  # how often an attempt that waits looks whether it should stop
 # A worker that is killed costs the finished items that no part holds: so many, or those of so short a time.
 UNSTORED_ITEMS = 8
-UNSTORED_SECONDS = 0.5  # of an engine so fast that a part for every eight items would cost more than doing them again
+UNSTORED_SECONDS = 0.1  # of an engine so fast that a part for every eight items would cost more than doing them again
 
 
 class Attempt:
@@ -108,8 +108,11 @@ class Attempt:
         first, end = self._shard.first_index, self._shard.first_index + self._shard.num_items
         done = finished_indexes(shards.parts_of(self._shard))
         lines = self._store.lines(self._shard.items_key, max_line_bytes=MAX_LINE_BYTES)
-        items = [Item.from_line(line) for line in lines]
-        return [item for item in items if first <= item.index < end and item.index not in done]
+        return [
+            Item.from_line(line)
+            for line in lines
+            if first <= (index := Item.index_of(line)) < end and index not in done
+        ]
 
     # --- The stages -----------------------------------------------------------------------------------------------
 

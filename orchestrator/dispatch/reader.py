@@ -26,7 +26,7 @@ from orchestrator.domain.shards import items_key, plan_shards
 from orchestrator.telemetry import get_logger
 
 MAX_TRIES = 5
-FLUSH_SHARDS = 500  # rows held before they go to Postgres
+ITEMS_OBJECT_BYTES = 256 * 2**10  # some thousand items
 
 
 class _CancelledMeanwhile(Exception):
@@ -89,19 +89,30 @@ class Reader:
             return True
 
     def _write_shards(self, session: Session, job: JobRow) -> int:
-        num_items = 0
-        for number, shard in enumerate(plan_shards(self._items(session, job), job.shard_items)):
-            key = items_key(job.id, shard[0].index)
-            lines = "".join(item.as_line() + "\n" for item in shard)
-            self._store.put(key, lines.encode(), "application/jsonl")
-            shards.add_shard(session, job.id, items_key=key, first_index=shard[0].index, num_items=len(shard))
+        """An object of items serves as many shards as fill it: a request for each would take most of the time."""
+        num_items, ranges, lines, num_bytes = 0, list[tuple[int, int]](), list[bytes](), 0
+        for shard in plan_shards(self._items(session, job), job.shard_items):
+            ranges.append((shard[0].index, len(shard)))
+            lines += [item.as_line().encode() + b"\n" for item in shard]
+            num_bytes += sum(map(len, lines[-len(shard) :]))
             num_items += len(shard)
-            if number % FLUSH_SHARDS == FLUSH_SHARDS - 1:
-                session.flush()
-                session.expunge_all()
-                if self._is_cancelled(job.id):
-                    raise _CancelledMeanwhile
+            if num_bytes >= ITEMS_OBJECT_BYTES:
+                self._write_object(session, job.id, ranges, lines)
+                ranges, lines, num_bytes = [], [], 0
+        if ranges:
+            self._write_object(session, job.id, ranges, lines)
         return num_items
+
+    def _write_object(self, session: Session, job_id: str, ranges: list[tuple[int, int]], lines: list[bytes]) -> None:
+        """ranges: of each shard its first index, and its number of items."""
+        key = items_key(job_id, ranges[0][0])
+        self._store.put(key, b"".join(lines), "application/jsonl")
+        for first_index, count in ranges:
+            shards.add_shard(session, job_id, items_key=key, first_index=first_index, num_items=count)
+        session.flush()
+        session.expunge_all()
+        if self._is_cancelled(job_id):
+            raise _CancelledMeanwhile
 
     def _items(self, session: Session, job: JobRow) -> Iterator[Item]:
         if "retry_of" in job.input:

@@ -17,6 +17,7 @@ MAX_MESSAGE_LENGTH = 2000
 MAX_LINE_BYTES = 2**20  # of an item as a shard carries it
 MAX_IMAGES_PER_PROMPT = 16
 MAX_OBJECT_BYTES = 5 * 2**40  # of S3
+_INDEX = b'{"index":'  # where `Item.as_line` begins
 _PART_FIELDS = ("object", "offset", "num_bytes")
 _FIELDS = {JobKind.caption: {"id", "image", "prompt", "seed"}, JobKind.generate: {"id", "prompt", "seed"}}
 
@@ -56,6 +57,11 @@ class Item:
             images = [image.as_json() for image in self.images]
             record |= {"images": images, "prompt": self.prompt, "seed": self.seed}
         return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+
+    @staticmethod
+    def index_of(line: bytes) -> int:
+        """The index of an item's line, without reading the rest."""
+        return int(line[len(_INDEX) : line.index(b",")])
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Item:

@@ -27,6 +27,7 @@ def test_an_image_may_be_a_part_of_an_object_that_holds_many() -> None:
     assert item == Item(0, "a", (ref,))
     assert several == Item(1, "b", (ref, ImageRef("uploads/t/u/c.jpg")))
     assert Item.from_line(several.as_line()) == several
+    assert Item.index_of(several.as_line().encode()) == 1
 
 
 def test_urls_are_images_where_the_server_allows_them() -> None:
