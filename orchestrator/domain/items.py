@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ MAX_MESSAGE_LENGTH = 2000
 MAX_LINE_BYTES = 2**20  # of an item as a shard carries it
 MAX_IMAGES_PER_PROMPT = 16
 MAX_OBJECT_BYTES = 5 * 2**40  # of S3
+_UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")
+_NO_STEP = frozenset(("", ".", ".."))  # of a path that stays below its prefix
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _INDEX = b'{"index":'  # where `Item.as_line` begins
 _PART_FIELDS = ("object", "offset", "num_bytes")
 _FIELDS = {JobKind.caption: {"id", "image", "prompt", "seed"}, JobKind.generate: {"id", "prompt", "seed"}}
@@ -56,7 +60,7 @@ class Item:
         else:
             images = [image.as_json() for image in self.images]
             record |= {"images": images, "prompt": self.prompt, "seed": self.seed}
-        return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        return _encode(record)
 
     @staticmethod
     def index_of(line: bytes) -> int:
@@ -159,12 +163,9 @@ def is_safe_name(name: str) -> bool:
     """True for a relative path that stays below its prefix and that every S3 accepts."""
     if name != _without_surrogates(name):
         return False
-    parts = name.split("/")
-    return 0 < len(name.encode("utf-8", "replace")) <= 700 and not (
-        any(part in ("", ".", "..") for part in parts)
-        or "\\" in name
-        or any(ord(c) < 32 or ord(c) == 127 for c in name)
-    )
+    if _UNSAFE.search(name) or not _NO_STEP.isdisjoint(name.split("/")):
+        return False
+    return len(name.encode("utf-8", "replace")) <= 700
 
 
 def clean_message(text: str) -> str:
