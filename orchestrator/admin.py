@@ -1,9 +1,10 @@
-"""What an operator does beside the API: bring the schema to head, make the first key, and look for faults.
+"""What an operator does beside the API: bring the schema to head, make the first key, look for faults and orphans.
 
 python -m orchestrator.admin migrate
 python -m orchestrator.admin diagnose
 python -m orchestrator.admin ensure-key --team NAME --scopes admin,jobs:read,jobs:write
 python -m orchestrator.admin prune-audit --days 400
+python -m orchestrator.admin collect --dry-run
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -24,8 +26,9 @@ from sqlalchemy.exc import OperationalError
 
 from orchestrator.artifacts import open_store
 from orchestrator.db import audit, teams
-from orchestrator.db.session import connect, session_factory
+from orchestrator.db.session import connect, database_now, session_factory
 from orchestrator.diagnosis import Finding, diagnose
+from orchestrator.dispatch.collector import Collector, Found
 from orchestrator.domain.errors import JanusError
 from orchestrator.settings import Settings, SettingsError, get_settings
 
@@ -78,6 +81,22 @@ def prune_audit(settings: Settings, *, days: int) -> int:
         engine.dispose()
 
 
+def collect(settings: Settings, *, dry_run: bool) -> Iterator[Found]:
+    """Delete the objects that no row names, or only find them; pages of what was found, as a stream."""
+    engine = connect(settings.database_url.get_secret_value(), pool_size=2)
+    try:
+        with closing(open_store(settings)) as store:
+            sessions = session_factory(engine)
+            with sessions() as session:
+                now = database_now(session)
+            collector = Collector(
+                sessions, store, presigned_url_seconds=settings.presigned_url_seconds, dry_run=dry_run
+            )
+            yield from collector.pages(now)
+    finally:
+        engine.dispose()
+
+
 def find_faults(settings: Settings) -> list[Finding]:
     """What `GET /v1/diagnosis` would say, for when the API cannot."""
     engine = connect(settings.database_url.get_secret_value(), pool_size=1)
@@ -107,7 +126,19 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("--scopes", default="jobs:read,jobs:write", help="comma-separated: jobs:read, jobs:write, admin")
     prune = commands.add_parser("prune-audit", help="forget audit rows that are old")
     prune.add_argument("--days", type=int, required=True, help=f"how old, {audit.MIN_DAYS} at least")
+    collecting = commands.add_parser("collect", help="delete objects of the store that no row names; see lifecycle.md")
+    collecting.add_argument("--dry-run", action="store_true", help="print their names and delete nothing")
     return parser
+
+
+def _print_collected(pages: Iterator[Found], *, names: bool) -> None:
+    """The objects' names where they are wanted, and a line of JSON that counts them."""
+    objects = num_bytes = 0
+    for found in pages:
+        objects, num_bytes = objects + len(found.keys), num_bytes + found.num_bytes
+        if names:
+            sys.stdout.writelines(f"{key}\n" for key in found.keys)
+    print(json.dumps({"objects": objects, "bytes": num_bytes, "deleted": not names}))  # noqa: T201
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -120,6 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(new_migration(settings, options.name))  # noqa: T201
         elif options.command == "prune-audit":
             print(prune_audit(settings, days=options.days))  # noqa: T201
+        elif options.command == "collect":
+            _print_collected(collect(settings, dry_run=options.dry_run), names=options.dry_run)
         elif options.command == "diagnose":
             findings = find_faults(settings)
             print(json.dumps([asdict(finding) for finding in findings], indent=2))  # noqa: T201

@@ -88,6 +88,12 @@ class Settings(BaseSettings):
     stuck_seconds: float = 120.0  # a worker that sees dispatched work and gets none for so long exits, to be restarted
     engine_stuck_seconds: float = 900.0  # a model that takes no step for so long has hung: the process exits
 
+    # What is kept.
+    keep_days: int = Field(default=0, ge=0)  # an ended job and its objects are deleted after this; 0: never
+    collect_hours: float = Field(
+        default=0.0, ge=0
+    )  # from one search for objects that no row names to the next; 0: none
+
     # Watching.
     metrics_port: int = 0  # where Prometheus reads this process, or the next free port above; 0: nowhere
     metrics_host: str = "127.0.0.1"  # on an address that only Prometheus reaches: nothing guards it

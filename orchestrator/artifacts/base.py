@@ -10,8 +10,9 @@ StoreError
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -46,6 +47,7 @@ class BucketMissing(StoreUnavailable):
 class StoredObject:
     key: str
     num_bytes: int
+    modified_at: datetime  # by the store's clock
 
 
 class ObjectStore(Protocol):
@@ -72,6 +74,10 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Objects below a prefix in the order of their names, as a stream."""
+        ...
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete many; one that is not there is no error. Some may be gone where it raises."""
         ...
 
     def presign_get(self, key: str, *, expires_seconds: int, file_name: str | None = None) -> str:

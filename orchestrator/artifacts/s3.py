@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import urllib3
 from minio import Minio
+from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from orchestrator.artifacts.base import (
@@ -102,7 +103,12 @@ class S3Store:
         with _translated(prefix):
             for entry in self._inner.list_objects(self._bucket, prefix=prefix, recursive=True):
                 if not entry.is_dir:
-                    yield StoredObject(entry.object_name, entry.size or 0)
+                    yield StoredObject(entry.object_name, entry.size or 0, entry.last_modified or datetime.now(UTC))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        with _translated("many objects"):
+            for error in self._inner.remove_objects(self._bucket, (DeleteObject(key) for key in keys)):
+                raise StoreRefused(f"the object store did not delete {error.name!r}: {error.code}: {error.message}")
 
     def presign_get(self, key: str, *, expires_seconds: int, file_name: str | None = None) -> str:
         name = quote(file_name or key.rpartition("/")[2], safe="")

@@ -125,6 +125,14 @@ def retry(job_id: JobId, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def delete(job_id: JobId) -> None:
+    """Delete a job that has ended, with its results, and its upload where no other job uses it."""
+    with told_errors():
+        _job(job_id).delete()
+    note(f"{job_id} is deleted; its objects leave the store within the next minutes")
+
+
+@app.command()
 def verify(job_id: JobId, as_json: AsJson = False) -> None:
     """Recompute the job's promise from its objects: every item once, every digest right. Exit 1 where it is broken."""
     with told_errors():

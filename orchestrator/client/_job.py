@@ -93,6 +93,13 @@ class Job:
     def resume(self) -> JobView:
         return self._act("resume")
 
+    def delete(self) -> None:
+        """Delete a job that has ended, with all that it made; and its upload, where no other job uses that.
+
+        Raises Conflict while it runs.
+        """
+        self._http.send("DELETE", f"/v1/jobs/{self.id}")
+
     def retry_failures(self, *, idempotency_key: str | None = None) -> Job:
         """A new job of the items that failed, with the same ids and seeds; the same job for the same key."""
         key = idempotency_key or new_idempotency_key()

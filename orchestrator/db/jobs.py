@@ -93,7 +93,12 @@ def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None =
 
     Raises:
         Conflict: there is nothing to retry, or the key was used for something else.
+        NotFound: it was deleted meanwhile.
     """
+    # Held, so that whoever deletes it sees the retry, which has yet to read its objects.
+    held = select(JobRow.id).where(JobRow.id == job.id, JobRow.deleted_at.is_(None)).with_for_update(read=True)
+    if session.scalars(held).first() is None:
+        raise NotFound(f"there is no job {job.id!r}")
     if not JobState(job.state).ended or not job.num_failures:
         raise Conflict(f"{job.id} is {job.state} with {job.num_failures} failures; there is nothing to retry")
     kind = JobKind(job.kind)
@@ -104,7 +109,7 @@ def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None =
         kind=kind,
         model=job.model,
         options=options_for(kind, job.options),
-        input={"retry_of": job.id},
+        input={"retry_of": job.id, "upload": job.upload_id},
         shard_items=job.shard_items,
         priority=job.priority,
         idempotency_key=idempotency_key,
@@ -121,6 +126,10 @@ def get_job(session: Session, job_id: str, *, team_id: str | None = None) -> Job
     if job is None:
         raise NotFound(f"there is no job {job_id!r}")
     return job
+
+
+def find_job(session: Session, job_id: str) -> JobRow | None:
+    return session.get(JobRow, job_id)
 
 
 def list_jobs(

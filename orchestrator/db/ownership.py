@@ -2,7 +2,8 @@
 
 `confine` ties a session to a team. From then on every SELECT, UPDATE and DELETE in it has the condition of OWNED for
 each table that it reads, in subqueries and under aliases too: a query that forgot about teams finds nothing of others.
-The server's own loops use sessions that are not confined.
+A job that was deleted is seen by nobody, though its row may still be there. The server's own loops use sessions that
+are not confined.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ def add_owner(state: ORMExecuteState) -> None:
 
 
 def _owned_by(table: type[Table], team_id: str) -> ColumnElement[bool]:
-    if table is JobRow or table is UploadRow:
+    if table is UploadRow:
         return table.team_id == team_id
+    if table is JobRow:
+        return (table.team_id == team_id) & table.deleted_at.is_(None)
     job_id: InstrumentedAttribute[str] = table.job_id  # type: ignore[attr-defined]
     jobs = JobRow.__table__.c
-    return job_id.in_(select(jobs.id).where(jobs.team_id == team_id))
+    return job_id.in_(select(jobs.id).where(jobs.team_id == team_id, jobs.deleted_at.is_(None)))

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     DateTime,
     ForeignKey,
     Identity,
@@ -112,6 +113,10 @@ class JobRow(Table):
         UniqueConstraint("team_id", "idempotency_key"),
         Index("ix_jobs_team_id_created_at_id", "team_id", "created_at", "id"),
         Index("ix_jobs_open", "state", postgresql_where=text("state IN ('accepted', 'running', 'finishing')")),
+        Index("ix_jobs_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL AND deleted_at IS NULL")),
+        Index("ix_jobs_deleted", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+        Index("ix_jobs_upload_id", "upload_id", postgresql_where=text("upload_id IS NOT NULL")),
+        Index("ix_jobs_retry_of", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         CheckConstraint("kind IN ('caption', 'generate')", name="kind"),
         CheckConstraint(
             "state IN ('accepted', 'running', 'finishing', 'completed', 'cancelled', 'failed')", name="state"
@@ -129,6 +134,8 @@ class JobRow(Table):
     model: Mapped[str]
     options: Mapped[dict[str, Any]]
     input: Mapped[dict[str, Any]] = mapped_column(deferred=True)  # megabytes where items came inline; for the reader
+    upload_id: Mapped[str | None] = mapped_column(Computed("(input ->> 'upload'::text)", persisted=True))
+    retry_of: Mapped[str | None] = mapped_column(Computed("(input ->> 'retry_of'::text)", persisted=True))
     shard_items: Mapped[int]
     priority: Mapped[int] = mapped_column(server_default=text("0"))
     state: Mapped[str]
@@ -145,6 +152,7 @@ class JobRow(Table):
     finished_at: Mapped[datetime | None]
     paused_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]  # from then on no client sees it; its objects and rows go as soon as they can
 
 
 class ShardRow(Table):

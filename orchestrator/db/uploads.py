@@ -24,9 +24,10 @@ def create_upload(session: Session, team_id: str, *, idempotency_key: str | None
     return upload, True
 
 
-def get_upload(session: Session, team_id: str, upload_id: str) -> UploadRow:
-    """Raises NotFound for another team's upload too."""
-    found = session.scalars(select(UploadRow).where(UploadRow.id == upload_id, UploadRow.team_id == team_id)).first()
+def get_upload(session: Session, team_id: str, upload_id: str, *, hold: bool = False) -> UploadRow:
+    """Raises NotFound for another team's upload too. With `hold` nobody deletes it before the transaction ends."""
+    statement = select(UploadRow).where(UploadRow.id == upload_id, UploadRow.team_id == team_id)
+    found = session.scalars(statement.with_for_update(read=True) if hold else statement).first()
     if found is None:
         raise NotFound(f"there is no upload {upload_id!r}")
     return found

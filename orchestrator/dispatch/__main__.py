@@ -1,4 +1,4 @@
-"""The dispatcher process: four readers and finishers, a dispatcher, a reconciler and a reaper, one thread each."""
+"""The dispatcher process: four readers and finishers, and one each of the other duties, a thread for every one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from orchestrator.artifacts import open_store
 from orchestrator.db.session import connect, session_factory
 from orchestrator.db.watching import DISPATCHER
 from orchestrator.dispatch.broker import CeleryBroker
+from orchestrator.dispatch.cleaner import Cleaner
+from orchestrator.dispatch.collector import Collector, EveryHours
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.dispatch.finisher import Finisher
 from orchestrator.dispatch.loops import Loops
@@ -45,6 +47,10 @@ def start_loops(settings: Settings) -> Loops:
     loops.start("reaper", Reaper(sessions, store, max_crashes=settings.max_crashes), every_seconds=1)
     reconciler = Reconciler(sessions, broker, republish_seconds=settings.republish_seconds)
     loops.start("reconciler", reconciler, every_seconds=min(2.0, settings.republish_seconds))
+    loops.start("cleaner", Cleaner(sessions, store, keep_days=settings.keep_days), every_seconds=2)
+    if settings.collect_hours:
+        collector = Collector(sessions, store, presigned_url_seconds=settings.presigned_url_seconds)
+        loops.start("collector", EveryHours(collector, settings.collect_hours), every_seconds=1)
     if settings.metrics_port:
         loops.start("observer", Observer(sessions, broker), every_seconds=10)
     return loops

@@ -15,7 +15,7 @@ import typer
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.cli.main import app
-from orchestrator.db import expiry, jobs, leases, queueing, shards
+from orchestrator.db import deletion, expiry, jobs, leases, queueing, shards
 from orchestrator.domain.failures import FAILURE_CODES
 from orchestrator.settings import Settings
 
@@ -136,7 +136,9 @@ FUNCTIONS = re.compile(r"`(\w+)\.(\w+)`")
 
 def test_transitions_and_events_are_those_of_the_code() -> None:
     text = page_text("lifecycle.md")
-    modules = {module.__name__.rpartition(".")[2]: module for module in (expiry, jobs, leases, queueing, shards)}
+    modules = {
+        module.__name__.rpartition(".")[2]: module for module in (deletion, expiry, jobs, leases, queueing, shards)
+    }
     tables = [table for table in text.split("\n\n") if "| function in `orchestrator/db/` |" in table]
     named = [
         name for table in tables for row in table.splitlines()[2:] for name in FUNCTIONS.findall(row.split("|")[2])

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Query, Response
 
 from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, IdempotencyKey, Reader, Writer
 from orchestrator.api.job_views import decode_cursor, encode_cursor, view_job, view_jobs, view_parts
-from orchestrator.db import events, jobs, shards, uploads, workers
+from orchestrator.db import deletion, events, jobs, shards, uploads, workers
 from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.items import is_safe_name
@@ -60,7 +60,7 @@ def create_job(
             "(JANUS_MAX_INLINE_ITEMS). Upload a manifest instead."
         )
     if body.input.upload is not None:
-        uploads.get_upload(session, caller.team_id, body.input.upload)
+        uploads.get_upload(session, caller.team_id, body.input.upload, hold=True)
         if body.input.manifest is not None and not is_safe_name(body.input.manifest):
             raise InvalidRequest(f"input.manifest {body.input.manifest!r} is not a name below the upload")
     if body.kind == "generate" and body.input.upload is not None and body.input.manifest is None:
@@ -136,6 +136,14 @@ def list_jobs(
 def get_job(job_id: Id, session: DbSession, caller: Reader) -> JobView:
     """One job, with its counts, rate and, where it waits, why."""
     return view_job(session, jobs.get_job(session, job_id))
+
+
+@router.delete("/{job_id}", status_code=204, responses={404: {}, 409: {}})
+def delete_job(job_id: Id, session: DbSession, caller: Writer, audit: Audit) -> None:
+    """Delete a job that has ended: gone from here at once, from the store soon after."""
+    job = jobs.get_job(session, job_id)
+    deletion.request_delete(session, job)
+    audit.record("job.deleted", job.id)
 
 
 @router.post("/{job_id}/cancel", responses={404: {}, 409: {}})
