@@ -108,3 +108,14 @@ def test_presigned_url_names_the_public_host(store: S3Store, environment: dict[s
         secret_key="b", bucket="janus", region="us-east-1",
     )  # fmt: skip
     assert public.presign_get("x", expires_seconds=60).startswith("https://files.example.org/janus/x?")
+
+
+def test_many_are_deleted_and_the_store_says_when_each_was_written(store: S3Store) -> None:
+    before = datetime.now(UTC)
+    for number in range(1001):
+        store.put(f"d/{number:04d}", b"x")
+    listed = list(store.list("d/"))
+    assert all(abs(stored.modified_at - before) < timedelta(minutes=5) for stored in listed)
+    store.delete([stored.key for stored in listed[1:]] + ["d/never"])
+    assert [stored.key for stored in store.list("d/")] == ["d/0000"]
+    store.delete([])
