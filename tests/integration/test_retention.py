@@ -256,7 +256,7 @@ def test_a_running_job_loses_nothing_to_the_collector(world: World) -> None:
     world.collect()
     assert world.objects() >= before
     world.read()
-    assert len(world.objects(f"jobs/{job_id}/items/")) == 2
+    assert len(world.objects(f"jobs/{job_id}/items/")) == 1
     messages = world.lease()
     parts = [world.put_part(job_id, message, range(4 * n, 4 * n + 4)) for n, message in enumerate(messages)]
     lost = world.put_part(job_id, messages[0], range(4), number=7)
