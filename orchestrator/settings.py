@@ -90,9 +90,7 @@ class Settings(BaseSettings):
 
     # What is kept.
     keep_days: int = Field(default=0, ge=0)  # an ended job and its objects are deleted after this; 0: never
-    collect_hours: float = Field(
-        default=0.0, ge=0
-    )  # from one search for objects that no row names to the next; 0: none
+    collect_hours: float = Field(default=0.0, ge=0)  # between two searches for objects that no row names; 0: none
 
     # Watching.
     metrics_port: int = 0  # where Prometheus reads this process, or the next free port above; 0: nowhere

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from orchestrator.artifacts import open_store
-from orchestrator.client import JobNotEnded, NotFound
+from orchestrator.client import Conflict, JobNotEnded, NotFound
 from orchestrator.domain.jobs import JobState
 from tests.system import System
 from tests.unit.test_images import encode, huge_png, picture
@@ -148,6 +148,24 @@ def test_retry_makes_a_job_of_what_failed(system: System, photos: Path, tmp_path
         assert retry.wait(60).items.results == 1
         (result,) = retry.results()
     assert (result["id"], result["seed"]) == ("late", 77)
+
+
+def test_job_that_is_deleted_takes_its_objects_along(system: System, photos: Path) -> None:
+    with system.client() as client:
+        kept, gone = (client.caption(photos / "photo-00.jpg", max_tokens=5) for _ in range(2))
+        with pytest.raises(Conflict, match="Cancel it first"):
+            client.caption(photos, max_tokens=500).delete()
+        for job in (kept, gone):
+            job.wait(60)
+        prefixes = [f"jobs/{gone.id}/", _upload_prefix(system, gone.id)]
+        assert system.janus("jobs", "delete", gone.id).returncode == 0
+        with pytest.raises(NotFound):
+            gone.refresh()
+        store = open_store(system.settings)
+        system.wait_until(lambda: not any(list(store.list(prefix)) for prefix in prefixes), "its objects are gone")
+        store.close()
+        assert kept.verify().ok
+    assert system.janus("jobs", "delete", gone.id).returncode == 1
 
 
 def _upload_prefix(system: System, job_id: str) -> str:
