@@ -93,7 +93,7 @@ class PublishedLoop:
         self._model, self._llama, self._pad_id = model, _their_llama(folder, model).to(device, dtype), pad_id
 
     @torch.inference_mode()
-    def __call__(self, ids: list[int], noise_CHY: Tensor, num_steps: int) -> Tensor:
+    def __call__(self, ids: list[int], noise_CHY: Tensor, num_steps: int, guidance: float = FLOW_GUIDANCE) -> Tensor:
         """Latents [C, H, Y] of one prompt without its last token, in whose place the time stands."""
         model, z = self._model, noise_CHY[None]
         rows = torch.tensor([ids, [ids[0], *[self._pad_id] * (len(ids) - 1)]], device=z.device)
@@ -110,7 +110,7 @@ class PublishedLoop:
             read = model.gen_decoder_aligner(model.gen_decoder_norm(hidden[:, -latents.shape[1] :]))
             out = model.gen_decoder(read.transpose(1, 2).unflatten(2, grid.shape[2:]), grid, time)
             conditional, unconditional = out.chunk(2)
-            z = z + size[:1] * (FLOW_GUIDANCE * conditional - (FLOW_GUIDANCE - 1) * unconditional)
+            z = z + size[:1] * (guidance * conditional - (guidance - 1) * unconditional)
         return z[0]
 
 

@@ -9,7 +9,6 @@ from traceback import clear_frames
 from typing import Any, Literal
 
 import torch
-from PIL import Image
 
 from janus_core.checkpoints.config_json import read_config
 from janus_core.checkpoints.load import Model, load_model
@@ -26,7 +25,7 @@ from janus_core.engine.token_lane import TokenLane
 from janus_core.errors import ConfigInvalid, TokenizerInvalid
 from janus_core.models.janusflow import JanusFlow
 from janus_core.processing import chat
-from janus_core.processing.images import ImageSettings, fit, prepare, read_image_settings
+from janus_core.processing.images import ImageSettings, prepare, read_image_settings
 from janus_core.processing.tokenizer import Tokenizer
 from janus_core.registry import find_known, resolve, revision_of
 
@@ -245,13 +244,6 @@ class Engine:
                         self._decode([row])
 
     # --- Preparing ----------------------------------------------------------------------------------------------------
-
-    def fit_image(self, image: Image.Image) -> Image.Image:
-        """The picture as `caption` sees it, image_size x image_size RGB: for callers that let many large ones wait.
-
-        Captions of it are those of the original. Any thread may call this; it needs no device. Raises as `fit`.
-        """
-        return fit(image, self.images)
 
     def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str = "", order: int = 0) -> Row | Rejected:
         """Check a request and tokenise its prompt, for `start`. Any thread may call this; it needs no device.

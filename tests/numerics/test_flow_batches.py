@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 from janus_core import Caption, CaptionRequest, Engine, GeneratedImage, GenerateRequest, Rejected, load_engine
+from janus_core.bench.flow import PublishedLoop
 from janus_core.checkpoints.random import tiny_flow_config, write_random_checkpoint
 from janus_core.configs import JanusFlowConfig, LlamaConfig, SiglipConfig, UViTConfig, VaeConfig
 from janus_core.engine import lane
@@ -171,53 +171,15 @@ def test_images_that_come_later_join_those_that_run(engine: Engine, model: Janus
         torch.testing.assert_close(row.latents, one, rtol=0, atol=TOLERANCE)
 
 
-def published_loop(model: JanusFlow, llama: Any, prompt: list[int], row: FlowRow, num_steps: int) -> Tensor:
-    """The published order of things for one image, whole sequence at every step, on transformers' Llama."""
-    z, width, guidance = row.noise[None], model.config.num_latent_tokens, row.guidance
-    tokens = torch.tensor([prompt, [prompt[0], *[0] * (len(prompt) - 1)]])
-    embeddings = llama.embed_tokens(tokens)[:, :-1]
-    mask = torch.ones(2, len(prompt) + width, dtype=torch.int64)
-    mask[1, 1 : len(prompt) - 1] = 0
-    for step in range(num_steps):
-        grid, time = model.gen_encoder(z.repeat(2, 1, 1, 1), torch.tensor([step / num_steps * 1000] * 2))
-        latents = model.gen_encoder_aligner(grid.flatten(2).transpose(1, 2))
-        hidden = llama(
-            inputs_embeds=torch.cat((embeddings, time[:, None], latents), dim=1),
-            attention_mask=mask,
-            position_ids=torch.arange(mask.shape[1])[None],
-        ).last_hidden_state[:, -width:]
-        read = model.gen_decoder_aligner(model.gen_decoder_norm(hidden)).transpose(1, 2).reshape(2, -1, *grid.shape[2:])
-        conditional, unconditional = model.gen_decoder(read, grid, time).chunk(2)
-        z = z + (guidance * conditional - (guidance - 1) * unconditional) / num_steps
-    return z[0]
-
-
 @torch.inference_mode()
 def test_the_published_loop_on_another_llama(folder: Path, engine: Engine, model: JanusFlow) -> None:
-    from transformers import LlamaConfig as TheirConfig
-    from transformers import LlamaModel
-
-    sizes = model.config.llama
-    settings = TheirConfig(
-        hidden_size=sizes.hidden_size,
-        intermediate_size=sizes.intermediate_size,
-        num_hidden_layers=sizes.num_layers,
-        num_attention_heads=sizes.num_heads,
-        num_key_value_heads=sizes.num_kv_heads,
-        vocab_size=sizes.vocab_size,
-        rope_parameters={"rope_type": "default", "rope_theta": sizes.rope_theta},
-        rms_norm_eps=sizes.norm_eps,
-    )
-    prefix = "language_model.model."
-    tensors = load_file(folder / "model.safetensors")
-    llama = LlamaModel(settings).eval()
-    llama.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+    loop = PublishedLoop(folder, model.dtype, model.device, engine.tokenizer.pad_id)
     requests = [GenerateRequest("a cat " * n, seed=n, guidance=3.0, steps=4) for n in (1, 3, 2)]
     for request, ours in zip(requests, latents(engine, requests), strict=True):
         row = engine.prepare_image(request)
         assert isinstance(row, FlowRow)
-        prompt = [*row.ids, engine.tokenizer.image_start_id]
-        torch.testing.assert_close(published_loop(model, llama, prompt, row, 4), ours, rtol=0, atol=TOLERANCE)
+        theirs = loop(row.ids, row.noise, 4, row.guidance)
+        torch.testing.assert_close(theirs, ours, rtol=0, atol=TOLERANCE)
 
 
 @torch.inference_mode()

@@ -46,11 +46,11 @@ def test_a_fitted_picture_has_the_pixels_and_the_caption_of_the_original(
     sizes = [(1, 1), (1, 5000), (5000, 1), *random.integers(1, 700, (40, 2)).tolist()]
     drawn = [Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
     for image in [*pictures, *drawn]:
-        fitted = golden.fit_image(image)
+        fitted = fit(image, golden.images)
         assert fitted.size == (golden.info.image_size, golden.info.image_size)
         assert np.array_equal(prepare(fitted, golden.images), prepare(image, golden.images))
     originals = golden.caption([CaptionRequest(image, "What is it?", max_new_tokens=4) for image in pictures])
-    fitted_too = [CaptionRequest(golden.fit_image(image), "What is it?", max_new_tokens=4) for image in pictures]
+    fitted_too = [CaptionRequest(fit(image, golden.images), "What is it?", max_new_tokens=4) for image in pictures]
     assert golden.caption(fitted_too) == originals
 
 
