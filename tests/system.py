@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from orchestrator.admin import ensure_key, migrate
 from orchestrator.client import Client, ClientError
 from orchestrator.settings import Settings
@@ -64,6 +66,13 @@ class System:
         for number in range(workers):
             self.start_worker(f"worker-{number}")
         self.wait_for_workers(workers)
+
+    def start_api(self, **variables: str) -> None:
+        """Start the API alone, or anew, and wait until it answers."""
+        if "api" in self.processes:
+            self.kill("api")
+        self.run("api", "orchestrator.api", **variables)
+        self.wait_until(lambda: api_answers(self.url), "the API answers")
 
     def start_worker(self, name: str) -> None:
         self.run(name, "workers", JANUS_WORKER_ID=f"{name}-{time.time_ns()}")
@@ -125,6 +134,13 @@ class System:
         environment = self.environment | {"JANUS_URL": self.url, "JANUS_API_KEY": self.admin_key} | variables
         command = [sys.executable, "-c", "from orchestrator.cli.main import app; app()", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def api_answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").is_success
+    except httpx.TransportError:
+        return False
 
 
 @contextmanager

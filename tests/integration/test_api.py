@@ -29,17 +29,9 @@ def system(environment: dict[str, str], tmp_path: Path) -> Iterator[System]:
     with session_factory(engine).begin() as session:
         workers.register_model(session, "m", family="janus-pro", revision="r")
     engine.dispose()
-    started.run("api", "orchestrator.api")
-    started.wait_until(lambda: _answers(started), "the API answers")
+    started.start_api()
     yield started
     started.stop()
-
-
-def _answers(system: System) -> bool:
-    try:
-        return httpx.get(f"{system.url}/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 class Caller:

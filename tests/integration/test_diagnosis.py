@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from orchestrator.domain.disks import is_nearly_full
 from orchestrator.domain.jobs import CaptionOptions, JobKind
 from orchestrator.settings import Settings
 from orchestrator.transport import open_redis
+from tests.http_server import serving
 from tests.system import settings_of
 
 pytestmark = pytest.mark.services
@@ -169,13 +169,8 @@ def server_of_another_time() -> Iterator[str]:
         def log_message(self, *values: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Answer) as url:
+        yield url
 
 
 def test_dispatcher_that_is_away_or_hangs(

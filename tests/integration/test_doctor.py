@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from alembic.config import Config
 from orchestrator.admin import migrate
 from orchestrator.db import workers
 from orchestrator.db.session import connect, session_factory
+from tests.http_server import serving
 from tests.system import System
 
 pytestmark = pytest.mark.services
@@ -31,20 +31,6 @@ def examine(system: System, **variables: str) -> tuple[int, dict[str, str]]:
     done = system.janus("doctor", "--json", **variables)
     found = json.loads(done.stdout)
     return done.returncode, {one["check"]: one["finding"] for one in found if not one["ok"]}
-
-
-def restart_api(system: System, **variables: str) -> None:
-    if "api" in system.processes:
-        system.kill("api")
-    system.run("api", "orchestrator.api", **variables)
-    system.wait_until(lambda: answers(system), "the API answers")
-
-
-def answers(system: System) -> bool:
-    try:
-        return httpx.get(f"{system.url}/healthz").is_success
-    except httpx.TransportError:
-        return False
 
 
 @contextmanager
@@ -68,13 +54,8 @@ def proxy_that_changes_the_host(endpoint: str) -> Iterator[str]:
         def log_message(self, *values: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Forward)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Forward) as url:
+        yield url
 
 
 def test_doctor_names_each_fault(environment: dict[str, str], tmp_path: Path) -> None:
@@ -82,7 +63,7 @@ def test_doctor_names_each_fault(environment: dict[str, str], tmp_path: Path) ->
     system = System(environment, tmp_path, "m")
     try:
         _nothing_answers(system)
-        restart_api(system)
+        system.start_api()
         _no_worker_and_no_dispatcher(system)
         _keys(system)
         _link_that_leads_nowhere(system)
@@ -123,7 +104,7 @@ def _keys(system: System) -> None:
 
 
 def _link_that_leads_nowhere(system: System) -> None:
-    restart_api(system, JANUS_S3_PUBLIC_ENDPOINT="http://127.0.0.1:9")
+    system.start_api(JANUS_S3_PUBLIC_ENDPOINT="http://127.0.0.1:9")
     status, bad = examine(system)
     assert (status, set(bad)) == (1, {"presigned URLs"})
     assert "http://127.0.0.1:9" in bad["presigned URLs"]
@@ -132,14 +113,14 @@ def _link_that_leads_nowhere(system: System) -> None:
 
 def _host_that_is_not_the_signed_one(system: System, endpoint: str) -> None:
     with proxy_that_changes_the_host(endpoint) as proxy:
-        restart_api(system, JANUS_S3_PUBLIC_ENDPOINT=proxy)
+        system.start_api(JANUS_S3_PUBLIC_ENDPOINT=proxy)
         status, bad = examine(system)
     assert (status, set(bad)) == (1, {"presigned URLs"})
     assert "pass the Host header on unchanged" in bad["presigned URLs"]
 
 
 def _migrations_behind(system: System) -> None:
-    restart_api(system)
+    system.start_api()
     assert httpx.get(f"{system.url}/readyz").status_code == 200
     system.kill("dispatcher")
     config = Config()
@@ -161,7 +142,7 @@ def _migrations_behind(system: System) -> None:
 def test_metrics_of_the_api_are_for_admins(environment: dict[str, str], tmp_path: Path) -> None:
     system = System(environment, tmp_path, "m")
     try:
-        restart_api(system)
+        system.start_api()
         assert httpx.get(f"{system.url}/metrics").status_code == 401
         for path in ("/metrics", "/v1/diagnosis"):
             headers = {"Authorization": f"Bearer {system.make_key('plain')}"}

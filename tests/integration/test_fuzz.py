@@ -43,18 +43,10 @@ def system(environment: dict[str, str], tmp_path: Path) -> Iterator[System]:
         workers.register_model(session, "m", family="janus-pro", revision="r")
     engine.dispose()
     try:
-        started.run("api", "orchestrator.api")
-        started.wait_until(lambda: _answers(started), "the API answers")
+        started.start_api()
         yield started
     finally:
         started.stop()
-
-
-def _answers(system: System) -> bool:
-    try:
-        return httpx.get(f"{system.url}/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_the_api_is_as_it_says(system: System, tmp_path: Path) -> None:

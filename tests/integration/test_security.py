@@ -25,7 +25,7 @@ from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.jobs import GenerateOptions, JobKind, JobState
 from orchestrator.domain.keys import SCOPES
 from orchestrator.domain.shards import Part, ShardState
-from tests.system import System, free_port
+from tests.system import System, api_answers, free_port
 
 pytestmark = pytest.mark.services
 ROOT = Path(__file__).parents[2]
@@ -91,21 +91,13 @@ class World:
 @pytest.fixture
 def world(environment: dict[str, str], tmp_path: Path) -> Iterator[World]:
     system = System(environment, tmp_path, "m", JANUS_LOG_LEVEL="debug")
-    system.run("api", "orchestrator.api")
-    system.wait_until(lambda: _answers(system.url), "the API answers")
+    system.start_api()
     world = World(system)
     try:
         _settle(world)
         yield world
     finally:
         system.stop()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _settle(world: World) -> None:
@@ -375,7 +367,7 @@ def _too_many_requests(world: World) -> None:
     port = free_port()
     system.run("api-2", "orchestrator.api", JANUS_MAX_REQUESTS_PER_MINUTE="3", JANUS_API_PORT=str(port))
     second = f"http://127.0.0.1:{port}"
-    system.wait_until(lambda: _answers(second), "the second API answers")
+    system.wait_until(lambda: api_answers(second), "the second API answers")
     keys = [system.make_key("hasty"), system.make_key("hasty")]
     answers = [_get(second, keys[number % 2]) for number in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429], "two keys of a team count together"
