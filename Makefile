@@ -19,7 +19,7 @@ $(READY): pyproject.toml
 demo: $(READY) ## set up, start the local stack, caption pictures and draw prompts into demo-output/
 	$(BIN)/python docs/demo.py
 
-check: $(READY) ## format, lint, types, import rules and unit tests; about a minute, offline
+check: $(READY) ## format, lint, types, import rules and unit tests; a minute or two, offline
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
