@@ -14,7 +14,7 @@ import json
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
@@ -26,11 +26,14 @@ from sqlalchemy.exc import OperationalError
 
 from orchestrator.artifacts import open_store
 from orchestrator.db import audit, teams
-from orchestrator.db.session import connect, database_now, session_factory
+from orchestrator.db.session import SessionFactory, connect, database_now, session_factory
 from orchestrator.diagnosis import Finding, diagnose
 from orchestrator.dispatch.collector import Collector, Found
 from orchestrator.domain.errors import JanusError
 from orchestrator.settings import Settings, SettingsError, get_settings
+from orchestrator.telemetry import configure_logging
+
+PRUNED_AT_ONCE = 10_000  # rows of the audit in one transaction, whose statements have half a minute
 
 
 def migrate(settings: Settings, revision: str = "head") -> None:
@@ -58,51 +61,46 @@ def new_migration(settings: Settings, name: str) -> Path:
 
 def ensure_key(settings: Settings, *, team: str, name: str, scopes: list[str]) -> str:
     """Make the team where it is missing, and a new key for it; the key's text."""
-    engine = connect(settings.database_url.get_secret_value(), pool_size=1)
-    try:
-        with session_factory(engine).begin() as session:
-            row = teams.find_team(session, team) or teams.create_team(session, team)
-            made, key = teams.create_key(session, row.id, name=name, scopes=scopes)
-            audit.record(session, "key.created", key.id, address=_here(), of_team=row.id, scopes=made.scopes)
-            return key.text
-    finally:
-        engine.dispose()
+    with _sessions(settings) as sessions, sessions.begin() as session:
+        row = teams.find_team(session, team) or teams.create_team(session, team)
+        made, key = teams.create_key(session, row.id, name=name, scopes=scopes)
+        audit.record(session, "key.created", key.id, address=_here(), of_team=row.id, scopes=made.scopes)
+        return key.text
 
 
 def prune_audit(settings: Settings, *, days: int) -> int:
     """Forget audit rows of more than so many days ago; how many. That it was done is a row too."""
-    engine = connect(settings.database_url.get_secret_value(), pool_size=1)
-    try:
-        with session_factory(engine).begin() as session:
-            pruned = audit.prune(session, older_than_days=days)
+    with _sessions(settings) as sessions:
+        pruned, some = 0, None
+        while some != 0:
+            with sessions.begin() as session:
+                some = audit.prune(session, older_than_days=days, limit=PRUNED_AT_ONCE)
+            pruned += some
+        with sessions.begin() as session:
             audit.record(session, "audit.pruned", "audit", address=_here(), rows=pruned, older_than_days=days)
-            return pruned
-    finally:
-        engine.dispose()
+        return pruned
 
 
 def collect(settings: Settings, *, dry_run: bool) -> Iterator[Found]:
     """Delete the objects that no row names, or only find them; pages of what was found, as a stream."""
-    engine = connect(settings.database_url.get_secret_value(), pool_size=2)
-    try:
-        with closing(open_store(settings)) as store:
-            sessions = session_factory(engine)
-            with sessions() as session:
-                now = database_now(session)
-            collector = Collector(
-                sessions, store, presigned_url_seconds=settings.presigned_url_seconds, dry_run=dry_run
-            )
-            yield from collector.pages(now)
-    finally:
-        engine.dispose()
+    with _sessions(settings) as sessions, closing(open_store(settings)) as store:
+        with sessions() as session:
+            now = database_now(session)
+        link_seconds = settings.presigned_url_seconds
+        yield from Collector(sessions, store, presigned_url_seconds=link_seconds, dry_run=dry_run).pages(now)
 
 
 def find_faults(settings: Settings) -> list[Finding]:
     """What `GET /v1/diagnosis` would say, for when the API cannot."""
-    engine = connect(settings.database_url.get_secret_value(), pool_size=1)
+    with _sessions(settings) as sessions, closing(open_store(settings)) as store:
+        return diagnose(settings, sessions, store)
+
+
+@contextmanager
+def _sessions(settings: Settings) -> Iterator[SessionFactory]:
+    engine = connect(settings.database_url.get_secret_value())
     try:
-        with closing(open_store(settings)) as store:
-            return diagnose(settings, session_factory(engine), store)
+        yield session_factory(engine)
     finally:
         engine.dispose()
 
@@ -145,6 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = get_settings()
+        configure_logging(settings.log_level, hidden=settings.secret_texts(), process="admin")  # not on standard output
         if options.command == "migrate":
             migrate(settings, options.revision)
         elif options.command == "new-migration":

@@ -27,15 +27,14 @@ def find_revision(session: Session) -> str | None:
     return found
 
 
-def migrations_behind(session: Session) -> int:
-    """How many of the known migrations the database lacks; 0 where it is newer than this program."""
-    known, found = known_revisions(), find_revision(session)
+def migrations_behind(found: str | None) -> int:
+    """How many of the known migrations a database at this one lacks; 0 where it is newer than this program."""
+    known = known_revisions()
     if found is None:
         return len(known)
     return known.index(found) if found in known else 0
 
 
-def is_ahead(session: Session) -> bool:
-    """Whether the database has a migration that this program does not know."""
-    found = find_revision(session)
+def is_ahead(found: str | None) -> bool:
+    """Whether a database at this migration has one that this program does not know."""
     return found is not None and found not in known_revisions()

@@ -17,7 +17,6 @@ from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import Forbidden
 from orchestrator.domain.rates import RateLimit
 from orchestrator.settings import Settings
-from orchestrator.telemetry import get_logger
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def _requires(scope: str) -> Callable[[Caller], Caller]:
 
 @dataclass(frozen=True)
 class Auditor:
-    """Notes who did what, in the transaction that does it, and in the log."""
+    """Notes who did what, in the transaction that does it."""
 
     session: Session
     caller: Caller
@@ -74,9 +73,9 @@ class Auditor:
     address: str
 
     def record(self, action: str, object_id: str, **data: Any) -> None:
-        who = {"team_id": self.caller.team_id, "key_id": self.caller.key_id, "address": self.address}
-        audit.record(self.session, action, object_id, request_id=self.request_id, **who, **data)
-        get_logger().info("audit", action=action, object_id=object_id, request_id=self.request_id, **who, **data)
+        who = {"team_id": self.caller.team_id, "key_id": self.caller.key_id}
+        where = {"request_id": self.request_id, "address": self.address}
+        audit.record(self.session, action, object_id, **who, **where, **data)
 
 
 def get_auditor(request: Request, session: DbSession, caller: AnyCaller) -> Auditor:

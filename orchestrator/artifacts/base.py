@@ -80,8 +80,8 @@ class ObjectStore(Protocol):
         """Delete many; one that is not there is no error. Some may be gone where it raises."""
         ...
 
-    def presign_get(self, key: str, *, expires_seconds: int, file_name: str | None = None) -> str:
-        """A link that a browser saves, as `file_name` or the last part of the key, and never shows as a page."""
+    def presign_get(self, key: str, *, expires_seconds: int) -> str:
+        """A link that a browser saves, as the last part of the key, and never shows as a page."""
         ...
 
     def presign_put(self, key: str, *, expires_seconds: int) -> str: ...

@@ -110,8 +110,8 @@ class S3Store:
             for error in self._inner.remove_objects(self._bucket, (DeleteObject(key) for key in keys)):
                 raise StoreRefused(f"the object store did not delete {error.name!r}: {error.code}: {error.message}")
 
-    def presign_get(self, key: str, *, expires_seconds: int, file_name: str | None = None) -> str:
-        name = quote(file_name or key.rpartition("/")[2], safe="")
+    def presign_get(self, key: str, *, expires_seconds: int) -> str:
+        name = quote(key.rpartition("/")[2], safe="")
         headers: dict[str, Any] = {"response-content-disposition": f"attachment; filename*=UTF-8''{name}"}
         expires = timedelta(seconds=expires_seconds)
         with _translated(key):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
+from orchestrator.db import audit
 from orchestrator.db.tables import EventRow, FailureRow, JobRow, ShardRow, UploadRow
 from orchestrator.domain.errors import Conflict
 from orchestrator.domain.jobs import ENDED, JobState
@@ -26,8 +27,8 @@ def request_delete(session: Session, job: JobRow) -> None:
         raise Conflict(f"{job.id} is {job.state}; only a job that has ended can be deleted. Cancel it first.")
 
 
-def mark_expired(session: Session, *, keep_days: int, limit: int) -> Sequence[str]:
-    """Mark jobs that ended more than so many days ago, the oldest first; their ids."""
+def mark_expired(session: Session, *, keep_days: int, limit: int) -> None:
+    """Mark jobs that ended more than so many days ago, the oldest first."""
     expired = (
         select(JobRow.id)
         .where(JobRow.state.in_(ENDED), JobRow.deleted_at.is_(None))
@@ -36,8 +37,9 @@ def mark_expired(session: Session, *, keep_days: int, limit: int) -> Sequence[st
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    statement = update(JobRow).where(JobRow.id.in_(expired)).values(_MARK).returning(JobRow.id)
-    return session.scalars(statement.execution_options(synchronize_session=False)).all()
+    statement = update(JobRow).where(JobRow.id.in_(expired)).values(_MARK).returning(JobRow.id, JobRow.team_id)
+    for job_id, team_id in session.execute(statement.execution_options(synchronize_session=False)).all():
+        audit.record(session, "job.expired", job_id, team_id=team_id, address="the dispatcher", keep_days=keep_days)
 
 
 def list_marked(session: Session, *, limit: int) -> Sequence[str]:

@@ -229,15 +229,17 @@ def start(session: Session, job_id: str, num_items: int) -> bool:
     return started
 
 
-def fail(session: Session, job_id: str, reason: str) -> None:
-    """accepted -> failed: its input could not be read."""
+def fail(session: Session, job_id: str, reason: str) -> bool:
+    """accepted -> failed: its input could not be read. False where it was not accepted any more."""
     statement = (
         update(JobRow)
         .where(JobRow.id == job_id, JobRow.state == JobState.accepted)
         .values(state=JobState.failed, state_reason=reason, finished_at=func.clock_timestamp())
     )
-    if _changed(session, statement):
+    failed = _changed(session, statement)
+    if failed:
         events.record(session, "job.failed", job_id=job_id, reason=reason)
+    return failed
 
 
 def list_to_finish(session: Session) -> Sequence[str]:

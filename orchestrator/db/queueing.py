@@ -66,6 +66,7 @@ def dispatch_waiting(session: Session, model: str, *, limit: int) -> list[Messag
         .values(
             state=ShardState.dispatched,
             attempt=ShardRow.attempt + 1,
+            dispatched_at=func.clock_timestamp(),
             published_at=func.clock_timestamp(),
             not_before=None,
         )

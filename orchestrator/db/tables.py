@@ -179,7 +179,8 @@ class ShardRow(Table):
         server_default=text("0")
     )  # attempts given back after a fault that is not the items'
     not_before: Mapped[datetime | None]
-    published_at: Mapped[datetime | None]
+    dispatched_at: Mapped[datetime | None]
+    published_at: Mapped[datetime | None]  # last, as what is not answered is published again
     worker_id: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

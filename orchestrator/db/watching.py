@@ -32,7 +32,7 @@ class Queued:
     shard_id: int
     attempt: int
     model: str
-    published_at: datetime
+    dispatched_at: datetime
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,15 @@ def count_open_shards(session: Session) -> dict[tuple[str, str], int]:
 def list_queued(session: Session) -> list[Queued]:
     """At most JANUS_QUEUE_DEPTH for each model, the oldest first."""
     statement = (
-        select(ShardRow.id, ShardRow.attempt, JobRow.model, ShardRow.published_at)
+        select(ShardRow.id, ShardRow.attempt, JobRow.model, ShardRow.dispatched_at)
         .join(JobRow, JobRow.id == ShardRow.job_id)
         .where(ShardRow.state == ShardState.dispatched)
-        .order_by(ShardRow.published_at)
+        .order_by(ShardRow.dispatched_at)
     )
     return [
-        Queued(shard_id, attempt, model, published_at)
-        for shard_id, attempt, model, published_at in session.execute(statement)
-        if published_at is not None
+        Queued(shard_id, attempt, model, dispatched_at)
+        for shard_id, attempt, model, dispatched_at in session.execute(statement)
+        if dispatched_at is not None
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -39,9 +38,9 @@ def postgres(sessions: SessionFactory) -> str:
 
 def migrations(session: Session) -> str:
     found = find_revision(session)
-    if behind := migrations_behind(session):
+    if behind := migrations_behind(found):
         raise Fault(f"the database is at {found or 'nothing'} and lacks {behind} of this program's: {MIGRATE}")
-    if is_ahead(session):
+    if is_ahead(found):
         raise Fault(
             f"the database is at {found}, which this program does not know: a newer version migrated it. "
             "Upgrade this machine to that version."
@@ -119,13 +118,12 @@ def compare(ahead_seconds: float, other: str) -> str:
 
 
 def disk(home: Path) -> str:
-    """Of the machine that is asked: where results are merged, and where JANUS_HOME is."""
-    folders = [Path(tempfile.gettempdir()), next(path for path in (home, *home.parents) if path.exists())]
-    for folder in folders:
-        usage = shutil.disk_usage(folder)
-        if is_nearly_full(usage.total, usage.free):
-            raise Fault(
-                f"{usage.free / 2**30:.1f} of {usage.total / 2**30:.1f} GiB are free at {folder}: remove what is not "
-                "needed or give it a larger disk. When it is full, results are not merged and databases stop."
-            )
-    return f"enough is free at {' and '.join(str(folder) for folder in folders)}"
+    """Of the machine that is asked, where JANUS_HOME is."""
+    folder = next(path for path in (home, *home.parents) if path.exists())
+    usage = shutil.disk_usage(folder)
+    if is_nearly_full(usage.total, usage.free):
+        raise Fault(
+            f"{usage.free / 2**30:.1f} of {usage.total / 2**30:.1f} GiB are free at {folder}: remove what is not "
+            "needed or give it a larger disk. When it is full, databases that lie there stop."
+        )
+    return f"enough is free at {folder}"

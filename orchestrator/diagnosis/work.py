@@ -54,7 +54,7 @@ def queue(session: Session) -> str:
     now = database_now(session)
     counts, served = watching.count_open_shards(session), workers.models_served(session)
     for queued in watching.list_queued(session):  # the oldest first
-        age = (now - queued.published_at).total_seconds()
+        age = (now - queued.dispatched_at).total_seconds()
         idle = not counts.get((queued.model, ShardState.leased))
         if idle and queued.model in served and age > QUEUED_SECONDS:
             num = counts[queued.model, ShardState.dispatched]

@@ -31,9 +31,7 @@ class Cleaner:
         """Mark what was kept long enough, and delete some of what is marked; how many jobs that moved on."""
         if self._keep_days:
             with self._sessions.begin() as session:
-                marked = deletion.mark_expired(session, keep_days=self._keep_days, limit=MAX_JOBS)
-            for job_id in marked:
-                get_logger().info("job_expired", job=job_id, keep_days=self._keep_days)
+                deletion.mark_expired(session, keep_days=self._keep_days, limit=MAX_JOBS)
         with self._sessions() as session:
             job_ids = deletion.list_marked(session, limit=MAX_JOBS)
         return self._one_by_one.run(job_ids, self._delete, _say_nothing)

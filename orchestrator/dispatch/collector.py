@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby, islice
 
-from orchestrator.artifacts.base import ObjectStore, StoredObject
+from orchestrator.artifacts.base import ObjectStore, StoredObject, StoreRefused
 from orchestrator.db import naming
 from orchestrator.db.session import SessionFactory, try_lock
 from orchestrator.db.uploads import upload_prefix
@@ -48,44 +48,57 @@ class Collector:
         with self._sessions() as lock:
             if not try_lock(lock, "collect"):
                 return
-            yield from self._unused_uploads(now - UNUSED_AGE - self._link)
-            yield from self._orphans("uploads/", now - SAFE_AGE - self._link, 3)
-            yield from self._orphans("jobs/", now - SAFE_AGE - self._link, 2)
+            before, unused = now - SAFE_AGE - self._link, set[str]()
+            yield from self._forget_uploads(now - UNUSED_AGE - self._link, unused)
+            yield from self._orphans("uploads/", before, 3, unused)
+            yield from self._orphans("jobs/", before, 2, unused)
 
-    def _unused_uploads(self, before: datetime) -> Iterator[Found]:
-        """Uploads from before then, without a job, into which nothing was put since."""
+    def _forget_uploads(self, before: datetime, unused: set[str]) -> Iterator[Found]:
+        """Uploads from before then, without a job, into which nothing was put since: their objects are orphans now.
+
+        unused: gets their ids, as in a dry run their rows stay.
+        """
         after_id = ""
         while True:
             with self._sessions() as session:
                 page = naming.list_unused_uploads(session, before, after_id=after_id, limit=PAGE)
             for upload in page:
                 after_id, prefix = upload.id, upload_prefix(upload.team_id, upload.id)
-                if any(stored.modified_at >= before for stored in self._store.list(prefix)):
-                    yield Found()
-                    continue
-                if not self._dry_run:
-                    with self._sessions.begin() as session:
-                        if not naming.forget_unused_upload(session, upload.id):
-                            continue  # a job was made of it meanwhile
-                objects = self._store.list(prefix)
-                while some := list(islice(objects, PAGE)):
-                    yield self._take(some)
+                if all(stored.modified_at < before for stored in self._store.list(prefix)) and self._forget(upload.id):
+                    unused.add(upload.id)
+                yield Found()
             if len(page) < PAGE:
                 return
 
-    def _orphans(self, prefix: str, before: datetime, depth: int) -> Iterator[Found]:
+    def _forget(self, upload_id: str) -> bool:
+        """Whether nobody made a job of it meanwhile."""
+        if self._dry_run:
+            return True
+        with self._sessions.begin() as session:
+            return naming.forget_unused_upload(session, upload_id)
+
+    def _orphans(self, prefix: str, before: datetime, depth: int, unused: set[str]) -> Iterator[Found]:
         """Below a prefix, owner by owner; an owner is so many names of the path deep, a job or an upload."""
         for path, objects in groupby(self._store.list(prefix), lambda stored: stored.key.split("/")[:depth]):
             while page := list(islice(objects, PAGE)):
                 old = [stored for stored in page if stored.modified_at < before]
-                with self._sessions() as session:
-                    orphans = naming.orphans_of(session, path, [stored.key for stored in old])
+                orphans = self._find(path, {stored.key for stored in old}, unused)
                 yield self._take([stored for stored in old if stored.key in orphans])
+
+    def _find(self, path: list[str], keys: set[str], unused: set[str]) -> set[str]:
+        if not keys or path[-1] in unused:
+            return keys
+        with self._sessions() as session:
+            return naming.orphans_of(session, path, list(keys))
 
     def _take(self, orphans: list[StoredObject]) -> Found:
         keys = tuple(stored.key for stored in orphans)
         if keys and not self._dry_run:
-            self._store.delete(keys)
+            try:
+                self._store.delete(keys)
+            except StoreRefused as error:  # one that it will not let go must not keep all that come after it
+                get_logger().warning("orphans_kept", error=str(error)[:300])
+                return Found()
             get_logger().info("orphans_deleted", objects=len(keys), first=keys[0])
         return Found(keys, sum(stored.num_bytes for stored in orphans))
 

@@ -20,7 +20,6 @@ class Observer:
     def __init__(self, sessions: SessionFactory, broker: Broker) -> None:
         self._sessions = sessions
         self._broker = broker
-        self._seen: dict[tuple[int, int], datetime] = {}  # (shard, attempt): when it was first published
 
     def run_once(self, now: datetime) -> int:
         """Set every gauge; always 0, as there is nothing more to do at once."""
@@ -35,7 +34,7 @@ class Observer:
         models = {model for model, _ in (*shards, *workers)}
         set_all(metrics.JOBS, {(state,): jobs.get(state, 0) for state in JOB_STATES})
         set_all(metrics.SHARDS, shards)
-        set_all(metrics.READY_AGE, {(model,): age for model, age in self._ages(models, queued, now).items()})
+        set_all(metrics.READY_AGE, {(model,): age for model, age in _ages(models, queued, now).items()})
         set_all(metrics.WORKERS, workers)
         set_all(metrics.HEARTBEAT_AGE, {(model,): age for model, age in heartbeats.items()})
         set_all(metrics.UNSERVED_JOBS, {(model,): count for model, count in unserved.items()})
@@ -43,12 +42,10 @@ class Observer:
         set_all(metrics.QUEUE_DEPTH, {(model,): self._broker.depth(model) for model in models})
         return 0
 
-    def _ages(self, models: set[str], queued: list[Queued], now: datetime) -> dict[str, float]:
-        """Seconds by model. Publishing a message again does not make its shard younger."""
-        seen = {(q.shard_id, q.attempt): self._seen.get((q.shard_id, q.attempt), q.published_at) for q in queued}
-        self._seen = seen
-        ages = dict.fromkeys(models, 0.0)
-        for q in queued:
-            age = (now - seen[q.shard_id, q.attempt]).total_seconds()
-            ages[q.model] = max(ages.get(q.model, 0.0), age)
-        return ages
+
+def _ages(models: set[str], queued: list[Queued], now: datetime) -> dict[str, float]:
+    """Seconds by model. Publishing a message again does not make its shard younger."""
+    ages = dict.fromkeys(models, 0.0)
+    for each in queued:
+        ages[each.model] = max(ages.get(each.model, 0.0), (now - each.dispatched_at).total_seconds())
+    return ages

@@ -160,6 +160,7 @@ class Reader:
 
     def _fail(self, job_id: str, reason: str) -> None:
         with self._sessions.begin() as session:
-            jobs.fail(session, job_id, reason)
-        metrics.JOBS_ENDED.labels(JobState.failed).inc()
-        get_logger().warning("job_ended", state=JobState.failed, reason=reason)
+            failed = jobs.fail(session, job_id, reason)
+        if failed:
+            metrics.JOBS_ENDED.labels(JobState.failed).inc()
+            get_logger().warning("job_ended", state=JobState.failed, reason=reason)

@@ -214,7 +214,7 @@ def test_shard_that_idle_workers_do_not_take(
         (message,) = dispatch_waiting(session, "m", limit=1)
     assert faults(settings, sessions, store) == {}
     with sessions.begin() as session:
-        session.execute(text("UPDATE shards SET published_at = published_at - interval '3 minutes'"))
+        session.execute(text("UPDATE shards SET dispatched_at = dispatched_at - interval '3 minutes'"))
     found = faults(settings, sessions, store)
     assert set(found) == {"queue"}
     assert "1 shards of m wait in Redis, the oldest for 18" in found["queue"]

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from orchestrator import admin
 from orchestrator.admin import main
 from orchestrator.artifacts import S3Store
-from orchestrator.artifacts.base import StoreUnavailable
-from orchestrator.db import deletion, jobs, leases, queueing, shards, teams, uploads, workers
+from orchestrator.artifacts.base import StoredObject, StoreRefused, StoreUnavailable
+from orchestrator.db import audit, deletion, jobs, leases, naming, queueing, shards, teams, uploads, workers
 from orchestrator.db.ownership import confine
 from orchestrator.db.session import SessionFactory, database_now
 from orchestrator.db.shards import ItemFailure
 from orchestrator.db.tables import EventRow, FailureRow, JobRow, ShardRow, UploadRow
-from orchestrator.dispatch import cleaner
+from orchestrator.dispatch import cleaner, collector
 from orchestrator.dispatch.cleaner import Cleaner
 from orchestrator.dispatch.collector import Collector, EveryHours
 from orchestrator.dispatch.dispatcher import Dispatcher
@@ -194,6 +197,8 @@ def test_what_ended_long_ago_goes_by_itself(world: World) -> None:
     assert world.count(JobRow) == 3
     world.clean(keep_days=7)
     with world.sessions() as session:
+        (audited,) = audit.list_audit(session, team_id=world.team, before_id=None, limit=9)
+        assert (audited.action, audited.object_id) == ("job.expired", old)
         assert set(session.scalars(select(JobRow.id))) == {young, running}
     assert not world.objects(f"jobs/{old}/")
     assert world.objects(f"jobs/{young}/")
@@ -335,8 +340,61 @@ def test_an_operator_collects_by_hand(
     world: World, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(admin, "get_settings", lambda: settings_of(environment))
+    said: list[str] = []
+    monkeypatch.setattr(admin, "configure_logging", lambda *_, **__: None)  # it would be this process's for good
+    monkeypatch.setattr(collector, "get_logger", lambda: SimpleNamespace(info=lambda event, **_: said.append(event)))
     world.store.put("jobs/job_gone/a", b"bytes")
     assert main(["collect", "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out) == {"objects": 0, "bytes": 0, "deleted": False}, "it is young"
     assert main(["collect"]) == 0
     assert world.objects() >= {"jobs/job_gone/a"}
+    capsys.readouterr()
+    monkeypatch.setattr(collector, "SAFE_AGE", timedelta(days=-1))
+    assert main(["collect", "--dry-run"]) == 0
+    name, counted = capsys.readouterr().out.splitlines()
+    assert (name, json.loads(counted)) == ("jobs/job_gone/a", {"objects": 1, "bytes": 5, "deleted": False})
+    assert world.objects() >= {"jobs/job_gone/a"}
+    assert main(["collect"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"objects": 1, "bytes": 5, "deleted": True}
+    assert said == ["orphans_deleted"]
+    assert world.objects().isdisjoint({"jobs/job_gone/a"})
+
+
+def test_an_object_that_the_store_does_not_let_go_keeps_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner in "abc":
+        world.store.put(f"jobs/job_{owner}/a", b"bytes")
+    real = world.store.delete
+
+    def refusing(keys: Iterable[str]) -> None:
+        if "jobs/job_b/a" in (given := list(keys)):
+            raise StoreRefused("it is locked")
+        real(given)
+
+    monkeypatch.setattr(world.store, "delete", refusing)
+    assert world.collect(after=timedelta(days=2)) == ["jobs/job_a/a", "jobs/job_c/a"]
+
+
+def test_what_comes_into_an_upload_that_is_given_up_is_young(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each object has its own age, also of an upload that nobody used for a week."""
+    unused = world.make_upload(1)
+    real = naming.forget_unused_upload
+
+    def slow(session: Session, upload_id: str) -> bool:
+        gone = real(session, upload_id)
+        world.store.put(f"uploads/{world.team}/{upload_id}/late.png", b"image")
+        return gone
+
+    monkeypatch.setattr(naming, "forget_unused_upload", slow)
+    listing = world.store.list
+
+    def as_of_a_month(prefix: str) -> Iterator[StoredObject]:
+        """All but the late one look as old as they are to be."""
+        for stored in listing(prefix):
+            yield stored if "late" in stored.key else replace(stored, modified_at=stored.modified_at - LATER)
+
+    monkeypatch.setattr(world.store, "list", as_of_a_month)
+    with world.sessions.begin() as session:
+        session.execute(update(UploadRow).where(UploadRow.id == unused).values(created_at=world.now() - LATER))
+    world.make_job()
+    assert world.collect(after=timedelta(0)) == [f"uploads/{world.team}/{unused}/0.png"]
+    assert f"uploads/{world.team}/{unused}/late.png" in world.objects()

@@ -94,10 +94,10 @@ def test_file_goes_up_as_a_stream(store: S3Store, tmp_path: Path) -> None:
 def test_presigned_urls_work_without_a_key_and_only_for_their_object(store: S3Store) -> None:
     put = store.presign_put("signed/ä b.txt", expires_seconds=60)
     assert httpx.put(put, content=b"hello").status_code == 200
-    get = store.presign_get("signed/ä b.txt", expires_seconds=60, file_name="naïve.txt")
+    get = store.presign_get("signed/ä b.txt", expires_seconds=60)
     answer = httpx.get(get)
     assert answer.content == b"hello"
-    assert "na%C3%AFve.txt" in answer.headers["content-disposition"]
+    assert "%C3%A4%20b.txt" in answer.headers["content-disposition"]
     assert httpx.get(get.split("?")[0]).status_code == 403
     assert httpx.get(get.replace("signed/", "other/")).status_code == 403
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from orchestrator.api.dependencies import AppServices
 from orchestrator.artifacts.base import BucketMissing
 from orchestrator.db.session import ping
-from orchestrator.revisions import MIGRATE, migrations_behind
+from orchestrator.revisions import MIGRATE, find_revision, migrations_behind
 from orchestrator.schemas import Readiness
 from orchestrator.telemetry import get_logger
 
@@ -36,7 +36,7 @@ def readyz(services: AppServices, response: Response) -> Readiness:
 
     def schema() -> None:
         with services.sessions() as session:
-            if behind := migrations_behind(session):
+            if behind := migrations_behind(find_revision(session)):
                 raise NotReady(f"lacks {behind} migrations; {MIGRATE}")
 
     checks = {
