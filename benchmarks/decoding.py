@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,8 +30,7 @@ from workers.images import decode_image  # noqa: E402
 
 SIZES = ((512, 512), (1024, 1024), (4000, 3000))
 SETTINGS = ImageSettings(384, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255, True)
-FIT = {"image_size": 384, "min_size": 14, "mean": (0.5,) * 3, "std": (0.5,) * 3, "rescale_factor": 1 / 255}
-FIT |= {"normalize": True}
+FIT = asdict(SETTINGS)
 ROUNDS, SECONDS = 5, 0.5
 HEAD = """# What an image costs before the engine sees it
 

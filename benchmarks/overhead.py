@@ -30,18 +30,10 @@ from janus_core.engine.engine import Engine  # noqa: E402
 from orchestrator.client import Client  # noqa: E402
 from orchestrator.local.servers import Servers  # noqa: E402
 from orchestrator.settings import DEFAULT_MODEL  # noqa: E402
-from tests.system import System  # noqa: E402
+from tests.system import System, product_settings  # noqa: E402
 
 ITEMS, TOKENS, ROUNDS = 2000, 32, 5
 PROMPT = "Describe this image."
-PRODUCTION = {
-    "JANUS_LEASE_SECONDS": "60",
-    "JANUS_HEARTBEAT_SECONDS": "20",
-    "JANUS_CONTROL_SECONDS": "1",
-    "JANUS_FLUSH_SECONDS": "5",
-    "JANUS_LOOP_SECONDS": "0.5",
-    "OMP_NUM_THREADS": "1",
-}
 
 
 def main() -> None:
@@ -89,7 +81,7 @@ def running(folder: Path) -> Iterator[tuple[Client, Processes]]:
     """The whole system with one worker, and its processes by their names."""
     servers = Servers(folder / "servers")
     servers.start()
-    system = System(servers.environment(), folder, DEFAULT_MODEL, **PRODUCTION)
+    system = System(servers.environment(), folder, DEFAULT_MODEL, **product_settings())
     try:
         system.start(1)
         pids = {name: process.pid for name, process in system.processes.items()}

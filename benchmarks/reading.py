@@ -70,8 +70,9 @@ def measure(environment: dict[str, str], manifest: Path, num_items: int) -> None
     began = time.monotonic()
     with sessions() as session:
         now = database_now(session)
-    assert reader.run_once(now) == 1
+    num_jobs = reader.run_once(now)
     seconds = time.monotonic() - began
+    assert num_jobs == 1
     with sessions() as session:
         assert jobs.get_job(session, job.id).num_items == num_items
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -61,12 +61,14 @@ def measure(folder: Path) -> str:
     for batch in BATCHES:
         drawn, _, of_drawing = step("generate", batch, 276)
         said, asked, of_saying = step("caption", batch, 0)
+        if batch == AT_LENGTHS:
+            usual = said, asked
         image = drawn * IMAGE_TOKENS / batch / 1000
         caption = (asked + 64 * said / batch) / 1000
         lines.append(
             f"| {batch} | {drawn:.0f} | {image:.1f} | {of_drawing:.2f} | {said:.0f} | {caption:.2f} | {of_saying:.2f} |"
         )
-    said, asked, _ = step("caption", AT_LENGTHS, 0)
+    said, asked = usual
     lines += ["", BY_LENGTH.format(batch=AT_LENGTHS, asked=asked / 1000)]
     for length in LENGTHS:
         seconds = (asked + length * said / AT_LENGTHS) / 1000

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from orchestrator.client import Client, Job  # noqa: E402
 from orchestrator.local.servers import Servers  # noqa: E402
-from tests.system import System  # noqa: E402
+from tests.system import System, product_settings  # noqa: E402
 
 ROUNDS = 3
 CASES = (("caption", 2000), ("generate", 500))
@@ -72,8 +72,7 @@ def running(folder: Path, model: str, worker: str) -> Iterator[Client]:
     """The local servers, the system and one worker of this module, which serves this model."""
     servers = Servers(folder / "servers")
     servers.start()
-    production_times = {"JANUS_LEASE_SECONDS": "60", "JANUS_FLUSH_SECONDS": "5", "JANUS_LOOP_SECONDS": "0.5"}
-    system = System(servers.environment(), folder, model, **production_times)
+    system = System(servers.environment(), folder, model, **product_settings())
     try:
         system.start(0)
         system.run("worker", worker)

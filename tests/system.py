@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,12 @@ FAST = {
     "JANUS_DTYPE": "float32",  # what is promised to be equal in any batch
     "OMP_NUM_THREADS": "1",
 }
+
+
+def product_settings(names: Iterable[str] = FAST) -> dict[str, str]:
+    """The product's own values in place of what tests shorten; the dtype, and what is no setting of ours, stay."""
+    fields = {f"JANUS_{name.upper()}": field for name, field in Settings.model_fields.items()}
+    return {name: str(fields[name].default) for name in names if name in fields and name != "JANUS_DTYPE"}
 
 
 class System:

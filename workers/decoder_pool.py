@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -109,6 +109,7 @@ class DecoderPool:
         self._seconds = seconds
         self._places = threading.BoundedSemaphore(processes or min(os.cpu_count() or 1, 4))
         self._idle: list[_Decoder] = []
+        self._alive: set[_Decoder] = set()
         self._lock = threading.Lock()
         self._closed = False
         # The kernel ends a process with the thread that started it: one thread that lives as long as we do starts all.
@@ -147,29 +148,45 @@ class DecoderPool:
         """End every process. Who waits for a picture gets DecoderUnavailable."""
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
+            idle, busy = self._idle, self._alive.difference(self._idle)
+            self._idle, self._alive = [], set()
+        self._starter.shutdown(wait=False)
         for decoder in idle:
             decoder.kill()
-        self._starter.shutdown()
+        for decoder in busy:
+            decoder.process.kill()  # who waits for it notices, and finds no other
 
     def _ask(self, request: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], bytearray]:
         with self._places:
             with self._lock:
                 decoder = self._idle.pop() if self._idle else None
             decoder = decoder or self._start()
-            reply = decoder.ask(request, data, max_body_bytes=3 * _most_pixels(request))
-            with self._lock:
-                if not self._closed:
-                    self._idle.append(decoder)
-                    return reply
-            decoder.kill()
+            try:
+                reply = decoder.ask(request, data, max_body_bytes=3 * _most_pixels(request))
+            except (_Died, _TookTooLong):
+                with self._lock:
+                    self._alive.discard(decoder)
+                raise
+            self._keep(decoder, self._idle.append)
             return reply
 
     def _start(self) -> _Decoder:
         try:
-            return self._starter.submit(_Decoder, self._module, self._memory_bytes, self._seconds).result()
+            decoder = self._starter.submit(_Decoder, self._module, self._memory_bytes, self._seconds).result()
         except (OSError, RuntimeError) as error:  # no memory or no process left; the pool is closed
             raise DecoderUnavailable(f"no decoder process starts: {error}") from error
+        if not self._keep(decoder, self._alive.add):
+            raise DecoderUnavailable("the decoders are closed")
+        return decoder
+
+    def _keep(self, decoder: _Decoder, where: Callable[[_Decoder], None]) -> bool:
+        """Unless the pool was closed meanwhile: then the process ends."""
+        with self._lock:
+            if not self._closed:
+                where(decoder)
+                return True
+        decoder.kill()
+        return False
 
 
 def _most_pixels(request: Mapping[str, Any]) -> int:

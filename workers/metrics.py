@@ -1,4 +1,4 @@
-"""What a worker counts. The engine's own thread pays for two numbers each turn; the rest is read when asked for."""
+"""What a worker counts. The engine's own thread pays for three numbers each turn; the rest is read when asked for."""
 
 from __future__ import annotations
 

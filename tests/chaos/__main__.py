@@ -49,7 +49,7 @@ def storms(options: argparse.Namespace) -> int:
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, Any]:
-    """What the last line says; `wrong` counts findings that are neither lost, twice nor stuck alone."""
+    """What the last line says; `wrong` counts the sentences of all findings."""
     recoveries: dict[str, list[float | None]] = {}
     for outcome in outcomes:
         for name, seconds in outcome.recoveries:

@@ -30,7 +30,7 @@ Row = dict[str, Any]
 @dataclass
 class Findings:
     """lost: items without an outcome, or whose outcome is not what the rows say; twice: items with two; stuck: jobs
-    that have not ended; wrong: whatever else does not agree, in words.
+    that have not ended; wrong: a sentence for everything that was found.
     """
 
     items: int = 0

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 from PIL import Image
 
-from janus_core.processing.images import ImageSettings
 from tests.chaos.answers import POISON, caption_of, colour_of
+from tests.fake_engine import FakeEngine, Row
 from workers.engine_host import Caption, CaptionRequest, GeneratedImage, GenerateRequest
 
 STEP = "CHAOS_STEP_SECONDS"  # how long a turn takes: work must last as long as the storm does
@@ -18,52 +17,34 @@ BOOK = "CHAOS_BOOK"  # a file that gets a line for each answer, where a test cou
 ROWS = 4
 
 
-@dataclass(eq=False)
-class Row:
+@dataclass(eq=False, kw_only=True)
+class KnownRow(Row):
     prompt: str
-    answer: Caption | GeneratedImage
-    error: None = None
-    is_cancelled: bool = False
-    begun_at: float | None = None
 
 
-class FastEngine:
-    """As much of janus_core's Engine as a worker uses."""
-
-    images = ImageSettings(16, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255, True)
-    info = SimpleNamespace(name="chaos", family="none", revision="none", device="cpu", dtype="none", quantize="none")
-    max_rows = ROWS
-
+class FastEngine(FakeEngine):
     def __init__(self) -> None:
-        self._started: list[Row] = []
+        super().__init__("chaos", image_size=16, max_rows=ROWS)
         self._step_seconds = float(os.environ.get(STEP, "0"))
         book = os.environ.get(BOOK)
         self._book = os.open(book, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if book else None
 
-    @property
-    def is_idle(self) -> bool:
-        return not self._started
-
-    @property
-    def num_running(self) -> int:
-        return len(self._started)
-
-    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str, order: int) -> Row:
+    def prepare(self, request: CaptionRequest | GenerateRequest, *, job: str, order: int) -> KnownRow:
         if isinstance(request, CaptionRequest):
             (image,) = request.image if isinstance(request.image, list) else [request.image]
             text = caption_of(request.prompt, image.getpixel((8, 8)), request.seed)
-            return Row(request.prompt, Caption(text, (1, 2, 3), "stop"))
+            return KnownRow(prompt=request.prompt, answer=Caption(text, (1, 2, 3), "stop"))
         picture = Image.new("RGB", (16, 16), colour_of(request.prompt, request.seed))
-        return Row(request.prompt, GeneratedImage(picture, None))
+        return KnownRow(prompt=request.prompt, answer=GeneratedImage(picture, None))
 
-    def start(self, row: Row) -> None:
+    def start(self, row: KnownRow) -> None:
         if row.prompt == POISON:
             os._exit(139)
-        self._started.append(row)
+        super().start(row)
 
-    def turn(self) -> list[Row]:
+    def turn(self) -> list[KnownRow]:
         time.sleep(self._step_seconds)
-        left, self._started = self._started[:ROWS], self._started[ROWS:]
+        left, self.started = self.started[:ROWS], self.started[ROWS:]
         if self._book is not None:
             os.write(self._book, "".join(f"{row.prompt}\n" for row in left).encode())
         return left

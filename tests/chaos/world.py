@@ -12,10 +12,9 @@ from typing import Any
 import psycopg
 
 from orchestrator.local.servers import Servers
-from orchestrator.settings import Settings
 from tests.chaos.engine import STEP
 from tests.chaos.proxy import StoreProxy
-from tests.system import FAST, System
+from tests.system import FAST, System, product_settings
 
 WORKERS = ("worker-0", "worker-1")
 # Seconds instead of minutes; everything else of an ordinary storm is as in production.
@@ -52,7 +51,7 @@ class World:
         self.system = System(
             self.servers.environment() | {"JANUS_S3_ENDPOINT": endpoint, "JANUS_S3_PUBLIC_ENDPOINT": endpoint},
             home, "chaos", CHAOS_CLOCK=str(self.clock), **{STEP: str(step_seconds)},
-            **(production_settings() if production else SHORT),
+            **(product_settings(FAST | SHORT) if production else SHORT),
         )  # fmt: skip
         self.lease_seconds = self.system.settings.lease_seconds
         self.restarts = 0
@@ -152,10 +151,3 @@ class World:
     def now(self) -> Any:
         """The database's clock."""
         return self.sql("SELECT clock_timestamp()")[0][0]
-
-
-def production_settings() -> dict[str, str]:
-    """The defaults, for everything that tests shorten."""
-    fields = Settings.model_fields
-    names = [name for name in FAST | SHORT if name.removeprefix("JANUS_").lower() in fields and "DTYPE" not in name]
-    return {name: str(fields[name.removeprefix("JANUS_").lower()].default) for name in names}

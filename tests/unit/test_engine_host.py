@@ -5,64 +5,46 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
 
+from tests.fake_engine import FakeEngine, Row
 from workers import engine_host
 from workers.engine_host import Caption, EngineHost, GenerateRequest, Rejected
 
 
-@dataclass(eq=False)
-class Row:
+@dataclass(eq=False, kw_only=True)
+class AskedRow(Row):
     prompt: str
     job: str
-    answer: Caption | Rejected | None = None
-    error: Exception | None = None
-    is_cancelled: bool = False
-    begun_at: float | None = None
 
 
-class GatedEngine:
+class GatedEngine(FakeEngine):
     """Answers with the prompt, everything at its next turn; a turn waits for `gate`, so that a test decides when."""
 
-    info = SimpleNamespace(name="gated")
-    max_rows = 4
-
     def __init__(self) -> None:
+        super().__init__("gated", max_rows=4)
         self.gate = threading.Event()
         self.begun = threading.Event()
         self.turns: list[list[str]] = []
-        self._started: list[Row] = []
 
-    @property
-    def is_idle(self) -> bool:
-        return not self._started
+    def prepare(self, request: GenerateRequest, *, job: str, order: int) -> AskedRow | Rejected:
+        return AskedRow(prompt=request.prompt, job=job) if request.prompt else Rejected("prompt_empty", "say something")
 
-    def prepare(self, request: GenerateRequest, *, job: str, order: int) -> Row | Rejected:
-        return Row(request.prompt, job) if request.prompt else Rejected("prompt_empty", "say something")
-
-    @property
-    def num_running(self) -> int:
-        return len(self._started)
-
-    def start(self, row: Row) -> None:
-        self._started.append(row)
-
-    def turn(self) -> list[Row]:
+    def turn(self) -> list[AskedRow]:
         self.begun.set()
         assert self.gate.wait(10)
-        left, self._started = self._started, []
+        left, self.started = self.started, []
         self.turns.append([row.prompt for row in left if not row.is_cancelled])
         bad = [row for row in left if row.prompt.startswith("bad")]
         if bad and len(left) > 1:
-            self._started = [row for row in left if row not in bad]
+            self.started = [row for row in left if row not in bad]
             for row in bad:
                 row.error = RuntimeError("no kernel image is available")
             return bad
         for row in left:
             if row.prompt == "raise once":
-                row.prompt, self._started = "raised", left
+                row.prompt, self.started = "raised", left
                 raise RuntimeError("a batch failed")
             row.answer = Rejected("cancelled", "c") if row.is_cancelled else Caption(row.prompt, (), "stop")
         return left
@@ -133,7 +115,7 @@ def test_broken_device_ends_the_process(host: EngineHost, engine: GatedEngine, m
     monkeypatch.setattr(engine_host, "die", lambda reason: died.set() if "CUDA error" in reason else None)
 
     def turn() -> list[Row]:
-        left, engine._started = engine._started, []
+        left, engine.started = engine.started, []
         left[0].error = RuntimeError("CUDA error: an illegal memory access was encountered")
         return left
 
