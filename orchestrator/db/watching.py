@@ -26,16 +26,6 @@ HOT_TABLES = ("jobs", "shards", "workers", "events", "failures", "keys")
 
 
 @dataclass(frozen=True)
-class Queued:
-    """A shard that was published and that nobody leased yet."""
-
-    shard_id: int
-    attempt: int
-    model: str
-    dispatched_at: datetime
-
-
-@dataclass(frozen=True)
 class SilentWorker:
     """A worker that stopped beating without a goodbye, and in whose place none has started on its host."""
 
@@ -63,19 +53,15 @@ def count_open_shards(session: Session) -> dict[tuple[str, str], int]:
     return {(model, state): count for model, state, count in session.execute(statement)}
 
 
-def list_queued(session: Session) -> list[Queued]:
-    """At most JANUS_QUEUE_DEPTH for each model, the oldest first."""
+def oldest_queued(session: Session) -> dict[str, datetime]:
+    """By model, since when its oldest shard waits in the queue; publishing it again changes nothing."""
     statement = (
-        select(ShardRow.id, ShardRow.attempt, JobRow.model, ShardRow.dispatched_at)
+        select(JobRow.model, func.min(ShardRow.dispatched_at))
         .join(JobRow, JobRow.id == ShardRow.job_id)
         .where(ShardRow.state == ShardState.dispatched)
-        .order_by(ShardRow.dispatched_at)
+        .group_by(JobRow.model)
     )
-    return [
-        Queued(shard_id, attempt, model, dispatched_at)
-        for shard_id, attempt, model, dispatched_at in session.execute(statement)
-        if dispatched_at is not None
-    ]
+    return {model: since for model, since in session.execute(statement) if since is not None}
 
 
 def count_workers(session: Session) -> Counter[tuple[str, str]]:

@@ -53,13 +53,13 @@ def queue(session: Session) -> str:
     """A worker with nothing in hand takes a message in milliseconds."""
     now = database_now(session)
     counts, served = watching.count_open_shards(session), workers.models_served(session)
-    for queued in watching.list_queued(session):  # the oldest first
-        age = (now - queued.dispatched_at).total_seconds()
-        idle = not counts.get((queued.model, ShardState.leased))
-        if idle and queued.model in served and age > QUEUED_SECONDS:
-            num = counts[queued.model, ShardState.dispatched]
+    for model, dispatched_at in watching.oldest_queued(session).items():
+        age = (now - dispatched_at).total_seconds()
+        idle = not counts.get((model, ShardState.leased))
+        if idle and model in served and age > QUEUED_SECONDS:
+            num = counts[model, ShardState.dispatched]
             raise Fault(
-                f"{num} shards of {queued.model} wait in Redis, the oldest for {age:.0f} s, and its workers, which "
+                f"{num} shards of {model} wait in Redis, the oldest for {age:.0f} s, and its workers, which "
                 "beat, hold none. Do dispatcher and workers have the same JANUS_REDIS_URL? Look at a worker's log and "
                 "restart it; one that hears nothing ends itself after JANUS_STUCK_SECONDS."
             )

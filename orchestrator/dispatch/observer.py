@@ -6,7 +6,6 @@ from datetime import datetime
 
 from orchestrator.db import watching
 from orchestrator.db.session import SessionFactory
-from orchestrator.db.watching import Queued
 from orchestrator.dispatch import metrics
 from orchestrator.dispatch.broker import Broker
 from orchestrator.metrics import set_all
@@ -26,7 +25,7 @@ class Observer:
         with self._sessions() as session:
             jobs = watching.count_open_jobs(session)
             shards = watching.count_open_shards(session)
-            queued = watching.list_queued(session)
+            queued = watching.oldest_queued(session)
             workers = watching.count_workers(session)
             heartbeats = watching.oldest_heartbeats(session)
             unserved = watching.count_unserved_jobs(session)
@@ -34,18 +33,11 @@ class Observer:
         models = {model for model, _ in (*shards, *workers)}
         set_all(metrics.JOBS, {(state,): jobs.get(state, 0) for state in JOB_STATES})
         set_all(metrics.SHARDS, shards)
-        set_all(metrics.READY_AGE, {(model,): age for model, age in _ages(models, queued, now).items()})
+        ages = {model: (now - queued.get(model, now)).total_seconds() for model in models}
+        set_all(metrics.READY_AGE, {(model,): age for model, age in ages.items()})
         set_all(metrics.WORKERS, workers)
         set_all(metrics.HEARTBEAT_AGE, {(model,): age for model, age in heartbeats.items()})
         set_all(metrics.UNSERVED_JOBS, {(model,): count for model, count in unserved.items()})
         set_all(metrics.DEAD_ROWS, {(table,): count for table, count in dead_rows.items()})
         set_all(metrics.QUEUE_DEPTH, {(model,): self._broker.depth(model) for model in models})
         return 0
-
-
-def _ages(models: set[str], queued: list[Queued], now: datetime) -> dict[str, float]:
-    """Seconds by model. Publishing a message again does not make its shard younger."""
-    ages = dict.fromkeys(models, 0.0)
-    for each in queued:
-        ages[each.model] = max(ages.get(each.model, 0.0), (now - each.dispatched_at).total_seconds())
-    return ages
