@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState
+from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState, check_option_types
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 Name = Annotated[
@@ -29,13 +29,15 @@ Scope = Literal["jobs:read", "jobs:write", "admin"]
 Count = Annotated[int, Strict()]  # not `true`, nor "5"
 
 
-def _keep_types(value: Any) -> Any:
+def _of_its_types(kind: JobKind) -> BeforeValidator:
     """Options as JSON has them: `true` and "5" are no numbers. (Pydantic's strictness wants no dict here.)"""
-    if isinstance(value, dict):
-        for name, given in value.items():
-            if isinstance(given, bool) or (isinstance(given, str) and name not in ("prompt", "solver")):
-                raise ValueError(f"{name} must be a number")
-    return value
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict):
+            check_option_types(kind, value)
+        return value
+
+    return BeforeValidator(check)
 
 
 def _keep_text(value: Any) -> Any:
@@ -89,12 +91,12 @@ class _JobCreate(Wire):
 
 class CaptionJobCreate(_JobCreate):
     kind: Literal["caption"]
-    options: Annotated[CaptionOptions, BeforeValidator(_keep_types)] = Field(default_factory=CaptionOptions)
+    options: Annotated[CaptionOptions, _of_its_types(JobKind.caption)] = Field(default_factory=CaptionOptions)
 
 
 class GenerateJobCreate(_JobCreate):
     kind: Literal["generate"]
-    options: Annotated[GenerateOptions, BeforeValidator(_keep_types)] = Field(default_factory=GenerateOptions)
+    options: Annotated[GenerateOptions, _of_its_types(JobKind.generate)] = Field(default_factory=GenerateOptions)
 
 
 JobCreate = Annotated[CaptionJobCreate | GenerateJobCreate, Field(discriminator="kind")]

@@ -23,7 +23,7 @@ from orchestrator.db.shards import ItemFailure
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.domain.failures import Failure
 from orchestrator.domain.items import MAX_LINE_BYTES, ImageRef, Item, clean_message
-from orchestrator.domain.jobs import CaptionOptions, JobKind, Options, options_for, seed_of
+from orchestrator.domain.jobs import CaptionOptions, JobKind, Options, options_for, options_of_item, seed_of
 from orchestrator.domain.shards import Part, finished_indexes, part_key, runs_of
 from orchestrator.settings import Settings
 from orchestrator.telemetry import carried, get_logger
@@ -161,7 +161,7 @@ class Attempt:
 
     def _requests_of(self, item: Item) -> Sequence[CaptionRequest | GenerateRequest]:
         seed = seed_of(self._options, item.index, item.seed)
-        options = self._options
+        options = options_of_item(self._options, item.options)
         if isinstance(options, CaptionOptions):
             images = [self._fetch(item, k, image) for k, image in enumerate(item.images)]
             return [
@@ -218,7 +218,8 @@ class Attempt:
                 if isinstance(answer, GeneratedImage)
             ]
             record = {"prompt": item.prompt, "images": images}
-        return record | self._provenance
+        own = {"options": item.options} if item.options else {}
+        return record | own | self._provenance
 
     def _finish(self, item: Item, record: dict[str, Any]) -> None:
         self._lines[item.index] = outputs.encode_line(item.index, item.id, record)

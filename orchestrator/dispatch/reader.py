@@ -119,8 +119,9 @@ class Reader:
             return self._failed_items(session, jobs.get_job(session, job.input["retry_of"], team_id=job.team_id))
         upload_id = job.input.get("upload")
         prefix = upload_prefix(job.team_id, upload_id) if upload_id else ""
+        options = options_for(JobKind(job.kind), job.options)
         reader = ItemReader(
-            JobKind(job.kind), prefix, max_line_bytes=self._max_item_line_bytes, allow_urls=self._allow_image_urls
+            options, prefix, max_line_bytes=self._max_item_line_bytes, allow_urls=self._allow_image_urls
         )
         return reader.read(self._raw_items(job, prefix))
 

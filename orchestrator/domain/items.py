@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.domain.failures import Failure
-from orchestrator.domain.jobs import MAX_PROMPT_LENGTH, MAX_SEED, JobKind
+from orchestrator.domain.jobs import (
+    MAX_PROMPT_LENGTH,
+    MAX_SEED,
+    InvalidRequestValue,
+    JobKind,
+    Options,
+    kind_of,
+    options_of_item,
+)
 from orchestrator.domain.urls import MAX_URL_LENGTH, is_url
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -23,7 +31,10 @@ _NO_STEP = frozenset(("", ".", ".."))  # of a path that stays below its prefix
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _INDEX = b'{"index":'  # where `Item.as_line` begins
 _PART_FIELDS = ("object", "offset", "num_bytes")
-_FIELDS = {JobKind.caption: {"id", "image", "prompt", "seed"}, JobKind.generate: {"id", "prompt", "seed"}}
+_FIELDS = {
+    JobKind.caption: {"id", "image", "prompt", "seed", "options"},
+    JobKind.generate: {"id", "prompt", "seed", "options"},
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,7 @@ class Item:
     images: tuple[ImageRef, ...] = ()
     prompt: str | None = None  # None takes the job's
     seed: int | None = None
+    options: dict[str, Any] | None = None  # those that are not the job's
     failure: Failure | None = None
 
     def as_line(self) -> str:
@@ -60,6 +72,8 @@ class Item:
         else:
             images = [image.as_json() for image in self.images]
             record |= {"images": images, "prompt": self.prompt, "seed": self.seed}
+            if self.options:
+                record["options"] = self.options
         return _encode(record)
 
     @staticmethod
@@ -77,6 +91,7 @@ class Item:
             tuple(ImageRef.from_json(image) for image in record.get("images", ())),
             record.get("prompt"),
             record.get("seed"),
+            record.get("options"),
             Failure(failure["code"], failure["message"]) if failure else None,
         )
 
@@ -85,16 +100,17 @@ class ItemReader:
     """Turns raw lines into items; a bad line costs its own item and nothing else.
 
     Args:
-        kind: what the job does.
+        options: the job's.
         image_prefix: object prefix that image names are relative to, ending in `/`; empty where the job has no upload.
         max_line_bytes: a longer line is its item's failure.
         allow_urls: whether an image may be a URL; where it leads is looked at by who fetches it.
     """
 
     def __init__(
-        self, kind: JobKind, image_prefix: str, *, max_line_bytes: int = 2**18, allow_urls: bool = False
+        self, options: Options, image_prefix: str, *, max_line_bytes: int = 2**18, allow_urls: bool = False
     ) -> None:
-        self._kind = kind
+        self._options = options
+        self._kind = kind_of(options)
         self._allow_urls = allow_urls
         self._max_line_bytes = max_line_bytes
         self._image_prefix = image_prefix
@@ -114,7 +130,8 @@ class ItemReader:
             _refuse_unknown(record, _FIELDS[self._kind])
             item_id = _id(record, index)
             images = self._images(record) if self._kind is JobKind.caption else ()
-            item = Item(index, item_id, images, _prompt(record, self._kind), _seed(record))
+            own = self._own_options(record)
+            item = Item(index, item_id, images, _prompt(record, self._kind), _seed(record), own)
         except _BadItem as error:
             return Item(index, item_id, failure=Failure(error.code, clean_message(f"items[{index}]: {error}")))
         if hash(item_id) in self._seen:
@@ -122,6 +139,16 @@ class ItemReader:
             return Item(index, item_id, failure=Failure("item_invalid", message))
         self._seen.add(hash(item_id))
         return item
+
+    def _own_options(self, record: dict[str, Any]) -> dict[str, Any] | None:
+        value = record.get("options")
+        if value is not None and not isinstance(value, dict):
+            raise _BadItem("`options` must be an object with the options that differ from the job's")
+        try:
+            options_of_item(self._options, value)
+        except InvalidRequestValue as error:
+            raise _BadItem(str(error)) from None
+        return value or None
 
     def _images(self, record: dict[str, Any]) -> tuple[ImageRef, ...]:
         value = record.get("image")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import enum
 import math
 import re
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from orchestrator.domain.errors import InvalidRequest
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 MAX_SEED = 2**63 - 1
+ITEM_FIELDS = frozenset({"prompt", "seed"})  # options that an item has fields for
 MAX_PROMPT_LENGTH = 20_000  # characters; longer ones are no prompt, and tokenising them takes seconds
 
 
@@ -42,7 +45,7 @@ ENDED = frozenset({JobState.completed, JobState.cancelled, JobState.failed})
 class CaptionOptions:
     """How every item of a captioning job is asked, unless the item says otherwise."""
 
-    __pydantic_config__ = {"extra": "forbid"}  # read by the wire schemas only  # noqa: RUF012
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # read by the wire schemas only
 
     prompt: str = "Describe this image."
     max_tokens: int = 512
@@ -70,7 +73,7 @@ class CaptionOptions:
 class GenerateOptions:
     """How every item of a generation job is drawn, unless the item says otherwise."""
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     images: int = 1  # pictures for each prompt
     guidance: float | None = None  # None is what is usual with the model
@@ -106,6 +109,35 @@ def options_for(kind: JobKind, values: dict[str, Any]) -> Options:
     return CaptionOptions(**values) if kind is JobKind.caption else GenerateOptions(**values)
 
 
+def kind_of(options: Options) -> JobKind:
+    return JobKind.caption if isinstance(options, CaptionOptions) else JobKind.generate
+
+
+def options_of_item(options: Options, values: dict[str, Any] | None) -> Options:
+    """A job's options with an item's own in their place. Raises InvalidRequestValue."""
+    if not values:
+        return options
+    known = _types_of(kind_of(options))
+    for name in values:
+        if name in ITEM_FIELDS or name not in known:
+            instead = "is a field of the item itself" if name in ITEM_FIELDS else "is not known"
+            names = ", ".join(sorted(set(known) - ITEM_FIELDS))
+            raise InvalidRequestValue(f"options.{name[:100]} {instead}; an item's options are {names}")
+    check_option_types(kind_of(options), values)
+    return replace(options, **values)
+
+
+def check_option_types(kind: JobKind, values: dict[str, Any]) -> None:
+    """That values read from JSON are of their options' types; those of no option are not looked at.
+
+    Raises InvalidRequestValue.
+    """
+    known = _types_of(kind)
+    for name, value in values.items():
+        is_right = name not in known or _fits(known[name], value)
+        _check(is_right, f"options.{name} is {str(value)[:100]!r}, which is not of its type")
+
+
 def seed_of(options: Options, index: int, item_seed: int | None) -> int:
     """The seed of an item's first answer; image k of an item adds k.
 
@@ -133,6 +165,24 @@ class Counts:
     def balanced(self) -> bool:
         """The promise: every accepted item ended exactly once."""
         return self.results + self.failures + self.cancelled == self.total
+
+
+@cache
+def _types_of(kind: JobKind) -> dict[str, Any]:
+    options: type[Options] = CaptionOptions if kind is JobKind.caption else GenerateOptions
+    hints = get_type_hints(options)
+    return {field.name: hints[field.name] for field in fields(options)}
+
+
+def _fits(hint: Any, value: object) -> bool:
+    """Whether a value read from JSON is of an option's type; true and false are no numbers."""
+    if get_origin(hint) is UnionType:
+        return any(_fits(each, value) for each in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is NoneType:
+        return value is None
+    return type(value) in (int, float) if hint is float else type(value) is hint
 
 
 def _check_temperature(temperature: float) -> None:

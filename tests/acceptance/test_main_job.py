@@ -73,6 +73,17 @@ def test_prompts_are_drawn(system: System, tmp_path: Path) -> None:
             assert opened.size == (image["width"], image["height"])
 
 
+def test_an_item_may_ask_for_other_options_than_its_job(system: System, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a red circle"}\n{"prompt": "a blue square", "options": {"images": 3}}\n')
+    with system.client() as client:
+        job = client.generate(file=prompts, seed=5)
+        job.wait()
+        first, second = job.results()
+    assert [len(result["images"]) for result in (first, second)] == [1, 3]
+    assert (second["options"], "options" in first) == ({"images": 3}, False)
+
+
 def test_question_about_several_images(system: System, photos: Path) -> None:
     manifest = photos.parent / "manifest.jsonl"
     names = [f"{photos.name}/photo-{number:02d}.jpg" for number in range(3)]

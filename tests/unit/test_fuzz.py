@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.failures import FAILURE_CODES
 from orchestrator.domain.items import MAX_LINE_BYTES, Item, ItemReader, is_safe_name
-from orchestrator.domain.jobs import JobKind
+from orchestrator.domain.jobs import JobKind, options_for
 from orchestrator.domain.keys import new_key, parse_key
 from orchestrator.domain.urls import UrlRefused, check_url, is_public, is_url
 from tests.hostile_images import FORMATS
@@ -65,7 +65,7 @@ lines = (
 @fuzzed
 @given(st.lists(lines, max_size=4), st.sampled_from(JobKind), st.booleans(), st.sampled_from(["", "uploads/t/u/"]))
 def test_any_line_becomes_an_item_or_its_failure(raw: list[Any], kind: JobKind, allow_urls: bool, prefix: str) -> None:
-    items = list(ItemReader(kind, prefix, allow_urls=allow_urls).read(raw))
+    items = list(ItemReader(options_for(kind, {}), prefix, allow_urls=allow_urls).read(raw))
     assert [item.index for item in items] == list(range(len(raw)))
     for item in items:
         line = item.as_line()

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from orchestrator.domain.items import ImageRef, Item, ItemReader, is_safe_name
-from orchestrator.domain.jobs import JobKind
+from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, options_for, options_of_item
 
 
 def read(kind: JobKind, *raw: object) -> list[Item]:
-    return list(ItemReader(kind, "uploads/t/u/").read(raw))
+    return list(ItemReader(options_for(kind, {}), "uploads/t/u/").read(raw))
 
 
 def test_image_names_become_keys_below_the_upload() -> None:
@@ -33,16 +33,16 @@ def test_an_image_may_be_a_part_of_an_object_that_holds_many() -> None:
 def test_urls_are_images_where_the_server_allows_them() -> None:
     url, signed = "https://example.org/a.jpg?b=c", "https://example.org/?signature=" + "x" * 500
     raw = [{"image": url}, {"image": [url, "b.jpg"]}, {"image": signed}, {"image": "https://" + "x" * 4000}]
-    for refused in ItemReader(JobKind.caption, "uploads/t/u/").read(raw):
+    for refused in ItemReader(CaptionOptions(), "uploads/t/u/").read(raw):
         assert refused.failure is not None
         assert (refused.failure.code, "JANUS_ALLOW_IMAGE_URLS" in refused.failure.message) == ("url_refused", True)
-    first, mixed, long, too_long = ItemReader(JobKind.caption, "uploads/t/u/", allow_urls=True).read(raw)
+    first, mixed, long, too_long = ItemReader(CaptionOptions(), "uploads/t/u/", allow_urls=True).read(raw)
     assert first == Item(0, url, (ImageRef(url),))
     assert mixed == Item(1, "1", (ImageRef(url), ImageRef("uploads/t/u/b.jpg")))
     assert long == Item(2, "2", (ImageRef(signed),))
     assert too_long.failure is not None
     assert "4000" in too_long.failure.message
-    (alone,) = ItemReader(JobKind.caption, "", allow_urls=True).read(raw[:1])
+    (alone,) = ItemReader(CaptionOptions(), "", allow_urls=True).read(raw[:1])
     assert alone == first  # needs no upload
 
 
@@ -67,6 +67,13 @@ def test_urls_are_images_where_the_server_allows_them() -> None:
         (JobKind.caption, {"image": "a.jpg", "seed": -1}, "item_invalid", "`seed`"),
         (JobKind.caption, {"image": "a.jpg", "seed": True}, "item_invalid", "`seed`"),
         (JobKind.caption, {"image": "a.jpg", "id": ""}, "item_invalid", "`id`"),
+        (JobKind.caption, {"image": "a.jpg", "options": [1]}, "item_invalid", "`options`"),
+        (JobKind.caption, {"image": "a.jpg", "options": {"guidance": 3}}, "item_invalid", "max_tokens"),
+        (JobKind.caption, {"image": "a.jpg", "options": {"seed": 3}}, "item_invalid", "the item itself"),
+        (JobKind.caption, {"image": "a.jpg", "options": {"top_k": True}}, "item_invalid", "options.top_k"),
+        (JobKind.caption, {"image": "a.jpg", "options": {"max_tokens": 1.5}}, "item_invalid", "options.max_tokens"),
+        (JobKind.generate, {"prompt": "a", "options": {"guidance": 500}}, "item_invalid", "0 to 100"),
+        (JobKind.generate, {"prompt": "a", "options": {"solver": "rk4"}}, "item_invalid", "options.solver"),
         (JobKind.generate, {"prompt": "  "}, "prompt_empty", "empty"),
         (JobKind.generate, {}, "prompt_empty", "empty"),
         (JobKind.generate, {"prompt": "x" * 20_001}, "item_invalid", "20001"),
@@ -93,6 +100,15 @@ def test_item_survives_its_line() -> None:
     for item in read(JobKind.generate, {"prompt": "eine rote Tür\n\u2028", "seed": 3}, b"nonsense"):
         assert Item.from_line(item.as_line()) == item
         assert "\n" not in item.as_line()
+
+
+def test_an_item_may_have_options_of_its_own() -> None:
+    (item,) = read(JobKind.generate, {"prompt": "a", "options": {"guidance": 3, "steps": None, "solver": "heun"}})
+    assert item.failure is None
+    assert Item.from_line(item.as_line()) == item
+    job = GenerateOptions(images=2, guidance=7.0, steps=9)
+    assert options_of_item(job, item.options) == GenerateOptions(images=2, guidance=3, solver="heun")
+    assert options_of_item(job, None) == job
 
 
 def test_half_a_surrogate_pair_is_replaced() -> None:
