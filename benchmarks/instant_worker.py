@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from PIL import Image
 
 from tests.fake_engine import FakeEngine, Row
@@ -25,5 +27,8 @@ class InstantEngine(FakeEngine):
 
 
 if __name__ == "__main__":
-    engine_host.load = lambda *_, **__: {"instant": InstantEngine("instant")}  # type: ignore[assignment]
+    engine = InstantEngine(
+        "instant", image_size=int(os.environ.get("IMAGE_SIZE", "384")), max_rows=int(os.environ.get("MAX_ROWS", "8"))
+    )
+    engine_host.load = lambda *_, **__: {"instant": engine}  # type: ignore[assignment]
     raise SystemExit(__main__.main())

@@ -15,7 +15,7 @@ from workers import decoder
 answer = decoder.answer
 
 
-def poisoned(request: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+def poisoned(request: Mapping[str, Any], place: str, data: bytes) -> tuple[dict[str, Any], bytes]:
     kind, _, rest = data.partition(b":")
     if kind == b"die":
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -32,7 +32,7 @@ def poisoned(request: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], b
         os.write(0, rest * 1000)
     if kind == b"header":
         return eval(rest), b"abc"
-    return answer(request, data)
+    return answer(request, place, data)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,15 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
+from queue import Empty, SimpleQueue
 from typing import Any
+
+from PIL import Image
+from sqlalchemy.orm import Session
 
 from orchestrator.artifacts.base import ObjectStore
 from orchestrator.db import leases, shards
@@ -22,18 +27,20 @@ from orchestrator.db.session import SessionFactory
 from orchestrator.db.shards import ItemFailure
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.domain.failures import Failure
-from orchestrator.domain.items import MAX_LINE_BYTES, ImageRef, Item, clean_message
-from orchestrator.domain.jobs import CaptionOptions, JobKind, Options, options_for, options_of_item, seed_of
+from orchestrator.domain.items import Item, clean_message
+from orchestrator.domain.jobs import JobKind, Options, options_for, options_of_item, seed_of
 from orchestrator.domain.shards import Part, finished_indexes, part_key, runs_of
 from orchestrator.settings import Settings
 from orchestrator.telemetry import carried, get_logger
 from workers import metrics, outputs
-from workers.engine_host import Caption, CaptionRequest, EngineHost, GeneratedImage, GenerateRequest, Rejected, Ticket
+from workers.engine_host import Answer, Caption, EngineHost, GeneratedImage, Rejected, Ticket
 from workers.errors import BadInput
 from workers.failures import WORLD_FAULTS, failure_of
 from workers.heartbeat import Hold
 from workers.inputs import Inputs
+from workers.requests import place_of_image, requests_of
 
+PREPARED_TOGETHER = 16  # items, at most
 POLL_SECONDS = 0.2  # how often an attempt that waits looks whether it should stop
 # A worker that is killed costs the finished items that no part holds: so many, or those of so short a time.
 UNSTORED_ITEMS = 8
@@ -65,9 +72,11 @@ class Attempt:
         self._kind = JobKind(job.kind)
         self._options: Options = options_for(self._kind, job.options)
         self._provenance = {"model": job.model, "revision": host.info(job.model).revision}
-        self._preparing: dict[Future[Ticket], Item] = {}
+        self._image_settings = host.image_settings(job.model)
+        self._preparing: dict[Future[list[Ticket | Exception]], list[Item]] = {}
         self._computing: dict[Future[Any], tuple[Item, Ticket]] = {}
         self._storing: dict[Future[dict[str, Any]], Item] = {}
+        self._ended: SimpleQueue[Future[Any]] = SimpleQueue()  # of all three, in the order in which they ended
         self._lines: dict[int, bytes] = {}
         self._failures: list[ItemFailure] = []
         self._next_part = 0
@@ -105,9 +114,10 @@ class Attempt:
         )
 
     def _unfinished_items(self) -> list[Item]:
-        first, end = self._shard.first_index, self._shard.first_index + self._shard.num_items
-        done = finished_indexes(shards.parts_of(self._shard))
-        lines = self._store.lines(self._shard.items_key, max_line_bytes=MAX_LINE_BYTES)
+        shard = self._shard
+        first, end = shard.first_index, shard.first_index + shard.num_items
+        done = finished_indexes(shards.parts_of(shard))
+        lines = self._store.get_range(shard.items_key, shard.items_offset, shard.items_bytes).splitlines()
         return [
             Item.from_line(line)
             for line in lines
@@ -117,112 +127,116 @@ class Attempt:
     # --- The stages -----------------------------------------------------------------------------------------------
 
     def _in_flight(self) -> int:
-        return len(self._preparing) + len(self._computing) + len(self._storing)
+        preparing = sum(len(items) for items in self._preparing.values())
+        return preparing + len(self._computing) + len(self._storing)
 
     def _start_items(self, waiting: deque[Item], pool: ThreadPoolExecutor) -> None:
-        """Keep so many items decoded or on their way that the engine never waits, and memory stays bounded."""
-        while waiting and self._in_flight() < 2 * self._host.max_rows(self._job.model):
-            item = waiting.popleft()
-            if item.failure is not None:
-                self._fail(item, item.failure)
-            else:
-                self._preparing[pool.submit(self._prepare, item)] = item
+        """Keep so many items decoded or on their way that the engine never waits, and memory stays bounded.
+
+        Some are prepared together, which costs less for each; where few are free, more threads come first.
+        """
+        room = 2 * self._host.max_rows(self._job.model) - self._in_flight()
+        together = min(max(1, room // self._settings.fetch_threads), PREPARED_TOGETHER)
+        while waiting and room > 0:
+            items = [waiting.popleft() for _ in range(min(together, room, len(waiting)))]
+            room -= len(items)
+            for item in items:
+                if item.failure is not None:
+                    self._fail(item, item.failure)
+            if sound := [item for item in items if item.failure is None]:
+                self._preparing[self._follow(pool.submit(self._prepare, sound))] = sound
+
+    def _follow(self, future: Future[Any]) -> Future[Any]:
+        future.add_done_callback(self._ended.put)
+        return future
 
     def _collect(self, pool: ThreadPoolExecutor) -> None:
         """Move every item whose stage has ended to the next one."""
-        everything: list[Future[Any]] = [*self._preparing, *self._computing, *self._storing]
-        ended = wait(everything, POLL_SECONDS, FIRST_COMPLETED).done if everything else set()
-        for future in ended:
+        for future in self._take_ended():
             if future in self._preparing:
-                self._step(self._preparing.pop(future), future, self._compute)
+                self._compute(self._preparing.pop(future), future.result())
             elif future in self._computing:
                 item, _ = self._computing.pop(future)
                 self._step(item, future, lambda item, answers: self._begin_storing(item, answers, pool))
             else:
                 self._step(self._storing.pop(future), future, self._finish)
 
-    def _step(self, item: Item, future: Future[Any], then: Callable[[Item, Any], None]) -> None:
+    def _take_ended(self) -> Iterator[Future[Any]]:
+        """What has ended by now; waits for one."""
+        if self._in_flight():
+            with suppress(Empty):
+                yield self._ended.get(timeout=POLL_SECONDS)
+                while True:
+                    yield self._ended.get_nowait()
+
+    def _step(self, item: Item, stage: Future[Any], then: Callable[[Item, Any], None]) -> None:
         """Hand a stage's outcome on; an error that is the item's own becomes its failure."""
         try:
-            then(item, future.result())
+            then(item, stage.result())
         except Exception as error:
-            failure = failure_of(
-                error,
-                place=f"items[{item.index}]",
-                attempt=self._hold.attempt,
-                was_released=self._shard.releases,
-            )
-            if failure is None:
-                raise
-            self._fail(item, failure)
+            self._blame(item, error)
 
-    def _prepare(self, item: Item) -> Ticket:
-        return self._host.prepare(self._job.model, self._requests_of(item), job=self._job.id, order=item.index)
+    def _blame(self, item: Item, error: Exception) -> None:
+        """The error is the item's failure; what is not its fault is raised."""
+        releases = self._shard.releases
+        place = f"items[{item.index}]"
+        failure = failure_of(error, place=place, attempt=self._hold.attempt, was_released=releases)
+        if failure is None:
+            raise error
+        self._fail(item, failure)
 
-    def _requests_of(self, item: Item) -> Sequence[CaptionRequest | GenerateRequest]:
-        seed = seed_of(self._options, item.index, item.seed)
-        options = options_of_item(self._options, item.options)
-        if isinstance(options, CaptionOptions):
-            images = [self._fetch(item, k, image) for k, image in enumerate(item.images)]
-            return [
-                CaptionRequest(
-                    image=images,
-                    prompt=item.prompt or options.prompt,
-                    max_new_tokens=options.max_tokens,
-                    temperature=options.temperature,
-                    top_p=options.top_p,
-                    top_k=options.top_k,
-                    seed=seed,
-                )
-            ]
-        return [
-            GenerateRequest(
-                prompt=item.prompt or "",
-                seed=seed + k,
-                guidance=options.guidance,
-                temperature=options.temperature,
-                top_p=options.top_p,
-                top_k=options.top_k,
-                steps=options.steps,
-                solver=options.solver,
-            )
-            for k in range(options.images)
-        ]
+    def _prepare(self, items: Sequence[Item]) -> list[Ticket | Exception]:
+        """A ticket for each item, or what went wrong with it. Faults of the world are raised."""
+        images = iter(self._images(items))
+        return [self._ticket(item, [next(images) for _ in item.images]) for item in items]
 
-    def _fetch(self, item: Item, k: int, image: ImageRef) -> Any:
-        place = f"items[{item.index}].image" + (f"[{k}]" if len(item.images) > 1 else "")
-        return self._inputs.image(image, place=place, fit=self._host.image_settings(self._job.model))
+    def _images(self, items: Sequence[Item]) -> list[Image.Image | BadInput]:
+        wanted = [(place_of_image(item, k), image) for item in items for k, image in enumerate(item.images)]
+        return self._inputs.images(wanted, fit=self._image_settings) if wanted else []
 
-    def _compute(self, item: Item, ticket: Ticket) -> None:
-        self._host.submit(ticket)
-        self._computing[ticket.answers] = item, ticket
+    def _ticket(self, item: Item, images: Sequence[Image.Image | BadInput]) -> Ticket | Exception:
+        try:
+            requests = requests_of(item, options_of_item(self._options, item.options), images, self._seed_of(item))
+            return self._host.prepare(self._job.model, requests, job=self._job.id, order=item.index)
+        except Exception as error:
+            return error
 
-    def _begin_storing(self, item: Item, answers: list[Any], pool: ThreadPoolExecutor) -> None:
+    def _seed_of(self, item: Item) -> int:
+        return seed_of(self._options, item.index, item.seed)
+
+    def _compute(self, items: Sequence[Item], prepared: Sequence[Ticket | Exception]) -> None:
+        tickets = []
+        for item, ticket in zip(items, prepared, strict=True):
+            if isinstance(ticket, Exception):
+                self._blame(item, ticket)
+            else:
+                self._computing[self._follow(ticket.answers)] = item, ticket
+                tickets.append(ticket)
+        self._host.submit(tickets)
+
+    def _begin_storing(self, item: Item, answers: Sequence[Answer], pool: ThreadPoolExecutor) -> None:
+        """Captions are lines at once; images go to the store first."""
         rejected = next((answer for answer in answers if isinstance(answer, Rejected)), None)
         if rejected is not None:
             code = rejected.code if rejected.code in ("prompt_empty", "image_unreadable") else "request_rejected"
             raise BadInput(code, f"items[{item.index}]: {rejected.message}")
-        self._storing[pool.submit(self._store_answers, item, answers)] = item
-
-    def _store_answers(self, item: Item, answers: list[Caption | GeneratedImage]) -> dict[str, Any]:
-        seed = seed_of(self._options, item.index, item.seed)
         if isinstance(answers[0], Caption):
-            caption = answers[0]
-            record = outputs.caption_record(
-                caption.text, num_tokens=len(caption.token_ids), finish_reason=caption.finish_reason, seed=seed
-            )
+            self._finish(item, outputs.caption_record(answers[0], seed=self._seed_of(item)))
         else:
-            images = [
-                outputs.store_image(self._store, self._job.id, item.index, k, answer.image, seed + k)
-                for k, answer in enumerate(answers)
-                if isinstance(answer, GeneratedImage)
-            ]
-            record = {"prompt": item.prompt, "images": images}
-        own = {"options": item.options} if item.options else {}
-        return record | own | self._provenance
+            self._storing[self._follow(pool.submit(self._store_images, item, answers))] = item
+
+    def _store_images(self, item: Item, answers: Sequence[Answer]) -> dict[str, Any]:
+        seed = self._seed_of(item)
+        images = [
+            outputs.store_image(self._store, self._job.id, item.index, k, answer.image, seed + k)
+            for k, answer in enumerate(answers)
+            if isinstance(answer, GeneratedImage)
+        ]
+        return {"prompt": item.prompt, "images": images}
 
     def _finish(self, item: Item, record: dict[str, Any]) -> None:
-        self._lines[item.index] = outputs.encode_line(item.index, item.id, record)
+        own = {"options": item.options} if item.options else {}
+        self._lines[item.index] = outputs.encode_line(item.index, item.id, record | own | self._provenance)
 
     def _fail(self, item: Item, failure: Failure) -> None:
         failure = replace(failure, message=clean_message(failure.message))
@@ -236,11 +250,32 @@ class Attempt:
         is_much = len(self._lines) >= UNSTORED_ITEMS and seconds >= UNSTORED_SECONDS
         return is_much or seconds >= self._settings.flush_seconds
 
-    def _flush(self) -> None:
-        """Store the finished lines as a part, then make it true by the row. Raises LeaseLost."""
+    def _flush(self, end: Callable[[Session], None] | None = None) -> None:
+        """Store the finished lines as a part, then make it true by the row, and end the attempt with it if asked to.
+
+        Raises LeaseLost.
+        """
         self._flushed_at = time.monotonic()
+        part, failures = self._store_part(), self._failures
+
+        def write(session: Session) -> None:
+            if part is not None:
+                leases.append_part(session, self._shard.id, self._hold.attempt, part, failures)
+            if end is not None:
+                end(session)
+
+        if part is not None or end is not None:
+            self._persist(write)
+        if part is not None:
+            codes = [failure.code for failure in failures]
+            metrics.part_flushed(self._job.kind, part, codes, time.monotonic() - self._flushed_at)
+            self._lines, self._failures = {}, []
+            self._next_part += 1
+
+    def _store_part(self) -> Part | None:
+        """The object of the finished lines, which nothing names yet; None where there are none."""
         if not self._lines:
-            return
+            return None
         data = b"".join(line for _, line in sorted(self._lines.items()))
         failed = {failure.index for failure in self._failures}
         part = Part(
@@ -251,31 +286,24 @@ class Attempt:
             runs_of(failed),
         )
         self._store.put(part.key, data, "application/jsonl")
-        self._persist(
-            lambda session: leases.append_part(session, self._shard.id, self._hold.attempt, part, self._failures)
-        )
-        codes = [failure.code for failure in self._failures]
-        metrics.part_flushed(self._job.kind, part, codes, time.monotonic() - self._flushed_at)
-        self._lines, self._failures = {}, []
-        self._next_part += 1
+        return part
 
     def _close(self, stop_reason: str | None) -> str:
         if stop_reason == "lost":
             raise LeaseLost(self._shard.id, self._hold.attempt)
-        self._flush()
         where = (self._shard.id, self._hold.attempt)
         if stop_reason is None:
-            self._persist(lambda session: leases.finish_shard_if_leased(session, *where))
+            self._flush(lambda session: leases.finish_shard_if_leased(session, *where))
             return "done"
         if stop_reason == "cancel":
-            self._persist(lambda session: leases.cancel_shard_if_leased(session, *where))
+            self._flush(lambda session: leases.cancel_shard_if_leased(session, *where))
             return "cancelled"
-        self._persist(
+        self._flush(
             lambda session: leases.release_shard_if_leased(session, *where, reason=stop_reason, delay_seconds=0)
         )
         return "released"
 
-    def _persist(self, write: Callable[[Any], None]) -> None:
+    def _persist(self, write: Callable[[Session], None]) -> None:
         """One short transaction, tried again while Postgres is away and the lease may still be ours."""
         give_up_at = time.monotonic() + self._settings.lease_seconds
         while True:
@@ -287,7 +315,7 @@ class Attempt:
                     raise
                 time.sleep(0.5)
 
-    def _write(self, write: Callable[[Any], None]) -> None:
+    def _write(self, write: Callable[[Session], None]) -> None:
         with self._sessions.begin() as session:
             write(session)
 

@@ -2,8 +2,9 @@
 
     python -m workers.decoder PARENT_PID MEMORY_BYTES SECONDS
 
-Its standard input is a socket to its worker. A request is a header and the file's bytes; the answer is a header and the
-pixels, or a failure's code and sentence. It loads Pillow and numpy, not torch, and ends when its worker does.
+Its standard input is a socket to its worker. A request is a header and the bytes of some files, one behind the other;
+the answer is a header, which has of each its size or its failure, and the pixels. It loads Pillow and numpy, not torch,
+and ends when its worker does.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from workers.errors import BadInput
 from workers.images import decode_image
 
 HEAD = struct.Struct("!II")  # bytes of the header, bytes of the body
-MAX_HEADER_BYTES = 2**16
+MAX_HEADER_BYTES = 2**18
 MAX_OPEN_FILES = 16
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -70,9 +71,8 @@ def _receive(peer: socket.socket, num_bytes: int, until: float | None) -> bytear
     return data
 
 
-def answer(request: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The picture's header and pixels, or a failure's code and message."""
-    place = str(request["place"])
+def answer(request: Mapping[str, Any], place: str, data: bytes) -> tuple[dict[str, Any], bytes]:
+    """A picture's size and pixels, or a failure's code and message."""
     try:
         picture = decode_image(data, place=place, max_pixels=request["max_pixels"])
         if request["fit"] is not None:
@@ -99,8 +99,12 @@ def serve(worker: socket.socket, *, max_body_bytes: int, seconds: float) -> None
             request, data = receive_frame(worker, max_body_bytes=max_body_bytes)
         except EOFError:
             return
-        _set_limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + seconds))
-        send_frame(worker, *answer(request, bytes(data)))
+        answers, begin = [], 0
+        for place, num_bytes in request["files"]:
+            _set_limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + seconds))
+            answers.append(answer(request, place, bytes(data[begin : begin + num_bytes])))
+            begin += num_bytes
+        send_frame(worker, {"pictures": [header for header, _ in answers]}, b"".join(pixels for _, pixels in answers))
 
 
 def end_with(parent_pid: int) -> None:

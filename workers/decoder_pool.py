@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -44,6 +44,10 @@ class _TookTooLong(Exception):
     """The picture used up its seconds."""
 
 
+class _TalkedNonsense(Exception):
+    """What it answered is no picture: a file may have taken it over, so it is gone now."""
+
+
 class _Decoder:
     """One process. Only one thread may use it at a time."""
 
@@ -68,12 +72,15 @@ class _Decoder:
                 "worker's log"
             ) from error
 
-    def ask(self, request: Mapping[str, Any], data: bytes, *, max_body_bytes: int) -> tuple[dict[str, Any], bytearray]:
+    def ask(
+        self, request: Mapping[str, Any], files: Sequence[tuple[str, bytes]], *, max_body_bytes: int
+    ) -> tuple[dict[str, Any], bytearray]:
         """Raises _Died, _TookTooLong; the process is gone then."""
-        until = time.monotonic() + WALL_FACTOR * self._seconds
+        until = time.monotonic() + WALL_FACTOR * self._seconds * len(files)
+        header = {**request, "files": [(place, len(data)) for place, data in files]}
         try:
             self._socket.settimeout(until - time.monotonic())
-            send_frame(self._socket, request, data)
+            send_frame(self._socket, header, b"".join(data for _, data in files))
             return receive_frame(self._socket, max_body_bytes=max_body_bytes, until=until)
         except TimeoutError:
             self.kill()
@@ -125,16 +132,19 @@ class DecoderPool:
             BadInput: too large, not a complete image of an accepted format, or fatal to its decoder twice.
             DecoderUnavailable: no process starts.
         """
-        request = {"place": place, "max_pixels": max_pixels, "fit": fit}
+        request = {"max_pixels": max_pixels, "fit": fit}
         try:
             try:
-                header, pixels = self._ask(request, data)
+                (picture,) = self._ask(request, [(place, data)])
             except _Died as death:  # perhaps somebody else's doing, such as the kernel's when memory is short
                 get_logger().warning("decoder_died", place=place, how=str(death))
-                header, pixels = self._ask(request, data)
+                (picture,) = self._ask(request, [(place, data)])
         except _Died as death:
             get_logger().warning("decoder_died", place=place, how=str(death))
             message = f"{place} ended the process that decoded it, twice ({death}). Save it anew."
+            raise BadInput("image_unreadable", message) from None
+        except _TalkedNonsense:
+            message = f"{place}: its decoder gave no picture. Save it anew."
             raise BadInput("image_unreadable", message) from None
         except _TookTooLong:
             raise BadInput(
@@ -142,7 +152,30 @@ class DecoderPool:
                 f"{place} takes more than {self._seconds:g} s to decode; this server gives no more "
                 "(JANUS_DECODE_SECONDS). Save it anew or shrink it.",
             ) from None
-        return _picture(header, pixels, place)
+        if isinstance(picture, BadInput):
+            raise picture
+        return picture
+
+    def decode_together(
+        self, files: Sequence[tuple[str, bytes]], *, max_pixels: int, fit: Mapping[str, Any] | None = None
+    ) -> list[Image.Image | BadInput]:
+        """The pictures of some small files, or what is wrong with them, for the price of one conversation.
+
+        Args:
+            files: place and bytes of each.
+        Raises DecoderUnavailable.
+        """
+        try:
+            return self._ask({"max_pixels": max_pixels, "fit": fit}, files)
+        except (_Died, _TookTooLong, _TalkedNonsense) as error:
+            get_logger().info("decoded_one_by_one", why=type(error).__name__)  # so that only the one to blame fails
+        return [self._outcome(data, place=place, max_pixels=max_pixels, fit=fit) for place, data in files]
+
+    def _outcome(self, data: bytes, **how: Any) -> Image.Image | BadInput:
+        try:
+            return self.decode(data, **how)
+        except BadInput as error:
+            return error
 
     def close(self) -> None:
         """End every process. Who waits for a picture gets DecoderUnavailable."""
@@ -156,19 +189,22 @@ class DecoderPool:
         for decoder in busy:
             decoder.process.kill()  # who waits for it notices, and finds no other
 
-    def _ask(self, request: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], bytearray]:
+    def _ask(self, request: Mapping[str, Any], files: Sequence[tuple[str, bytes]]) -> list[Image.Image | BadInput]:
+        """Raises _Died, _TookTooLong, _TalkedNonsense, DecoderUnavailable."""
         with self._places:
             with self._lock:
                 decoder = self._idle.pop() if self._idle else None
             decoder = decoder or self._start()
             try:
-                reply = decoder.ask(request, data, max_body_bytes=3 * _most_pixels(request))
-            except (_Died, _TookTooLong):
+                header, pixels = decoder.ask(request, files, max_body_bytes=3 * _most_pixels(request) * len(files))
+                pictures = _pictures(header, pixels, len(files))
+            except (_Died, _TookTooLong, _TalkedNonsense):
+                decoder.kill()
                 with self._lock:
                     self._alive.discard(decoder)
                 raise
             self._keep(decoder, self._idle.append)
-            return reply
+        return pictures
 
     def _start(self) -> _Decoder:
         try:
@@ -194,14 +230,32 @@ def _most_pixels(request: Mapping[str, Any]) -> int:
     return int(request["max_pixels"] if fit is None else max(fit["image_size"], fit["min_size"]) ** 2)
 
 
-def _picture(header: Mapping[str, Any], pixels: bytearray, place: str) -> Image.Image:
-    """What a decoder answered. A picture may have taken it over, so nothing in it is taken for granted."""
+def _pictures(header: Mapping[str, Any], pixels: bytearray, count: int) -> list[Image.Image | BadInput]:
+    """What a decoder answered, of which nothing is taken for granted. Raises _TalkedNonsense."""
+    pictures, begin = list[Image.Image | BadInput](), 0
     try:
-        if header.get("code") in ("image_unreadable", "image_too_large"):
-            raise BadInput(header["code"], str(header["message"]))
-        width, height = (int(side) for side in header["size"])
-        if min(width, height) < 1 or 3 * width * height != len(pixels):
-            raise ValueError("these are not its pixels")
-        return Image.frombytes("RGB", (width, height), bytes(pixels))
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise BadInput("image_unreadable", f"{place}: its decoder gave no picture. Save it anew.") from None
+        for answer in header["pictures"]:
+            if "code" in answer:
+                pictures.append(_failure(answer))
+                continue
+            width, height = (int(side) for side in answer["size"])
+            end = begin + 3 * width * height
+            pictures.append(_picture(width, height, pixels[begin:end]))
+            begin = end
+        if (len(pictures), begin) != (count, len(pixels)):
+            raise ValueError("these are not their pixels")
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _TalkedNonsense from error
+    return pictures
+
+
+def _picture(width: int, height: int, pixels: bytearray) -> Image.Image:
+    if min(width, height) < 1 or 3 * width * height != len(pixels):
+        raise ValueError("these are not its pixels")
+    return Image.frombytes("RGB", (width, height), bytes(pixels))
+
+
+def _failure(answer: Mapping[str, Any]) -> BadInput:
+    if answer["code"] not in ("image_unreadable", "image_too_large"):
+        raise ValueError("a decoder does not fail like this")
+    return BadInput(answer["code"], str(answer["message"]))

@@ -16,6 +16,7 @@ from orchestrator.telemetry import get_logger
 from workers.metrics import EngineMeter
 
 __all__ = [
+    "Answer",
     "Caption",
     "CaptionRequest",
     "EngineHost",
@@ -153,13 +154,14 @@ class EngineHost:
         engine = self._engines[model]
         return Ticket(engine, [engine.prepare(request, job=job, order=order) for request in requests])
 
-    def submit(self, ticket: Ticket) -> None:
-        """Queue an item's requests."""
+    def submit(self, tickets: Sequence[Ticket]) -> None:
+        """Queue some items' requests."""
         with self._changed:
             if self._closed:
                 raise RuntimeError("the engine host is closed")
-            ticket.submitted_at = time.monotonic()
-            self._arrived.append(ticket)
+            for ticket in tickets:
+                ticket.submitted_at = time.monotonic()
+            self._arrived += tickets
             self._changed.notify()
 
     def stuck_seconds(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -16,6 +16,8 @@ from workers.decoder_pool import DecoderPool
 from workers.errors import BadInput
 from workers.metrics import stage
 from workers.urls import UrlFetcher
+
+DECODED_TOGETHER_BYTES = 2**20  # of files, unless one alone is larger
 
 
 class Inputs:
@@ -32,20 +34,34 @@ class Inputs:
         self._blocks, self._decoders, self._urls = blocks, decoders, urls
         self._max_bytes, self._max_pixels = max_bytes, max_pixels
 
-    def image(self, image: ImageRef, *, place: str, fit: Mapping[str, Any] | None = None) -> Image.Image:
-        """The image, RGB.
+    def images(
+        self, wanted: Sequence[tuple[str, ImageRef]], *, fit: Mapping[str, Any] | None = None
+    ) -> list[Image.Image | BadInput]:
+        """The images, RGB, or what is wrong with them: missing, too large, incomplete, or not where they may be.
 
         Args:
-            place: how messages name the image, such as `items[17].image`.
+            wanted: how messages name each, such as `items[17].image`, and where it is.
             fit: as of `DecoderPool.decode`.
         Raises:
-            BadInput: missing, too large, not a complete image of an accepted format, or not where it may be.
-            StoreUnavailable, DecoderUnavailable: not the item's fault; worth another attempt.
+            StoreUnavailable, DecoderUnavailable: not the items' fault; worth another attempt.
         """
         with stage("fetch"):
-            data = self._download(image.key, place) if is_url(image.key) else self._stored(image, place)
+            fetched = [(place, self._fetch(place, image)) for place, image in wanted]
+        files = [(place, data) for place, data in fetched if not isinstance(data, BadInput)]
         with stage("decode"):
-            return self._decoders.decode(data, place=place, max_pixels=self._max_pixels, fit=fit)
+            decoded = iter([picture for some in _in_small_groups(files) for picture in self._decode(some, fit)])
+        return [data if isinstance(data, BadInput) else next(decoded) for _, data in fetched]
+
+    def _fetch(self, place: str, image: ImageRef) -> bytes | BadInput:
+        try:
+            return self._download(image.key, place) if is_url(image.key) else self._stored(image, place)
+        except BadInput as error:
+            return error
+
+    def _decode(
+        self, files: Sequence[tuple[str, bytes]], fit: Mapping[str, Any] | None
+    ) -> list[Image.Image | BadInput]:
+        return self._decoders.decode_together(files, max_pixels=self._max_pixels, fit=fit)
 
     def close(self) -> None:
         """End the processes."""
@@ -70,6 +86,18 @@ class Inputs:
         if self._urls is None:
             raise BadInput("url_refused", f"{place} is a URL, and this worker fetches none (JANUS_ALLOW_IMAGE_URLS).")
         return self._urls.fetch(url, place=place, max_bytes=self._max_bytes)
+
+
+def _in_small_groups(files: Sequence[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    group, num_bytes = list[tuple[str, bytes]](), 0
+    for file in files:
+        if group and num_bytes + len(file[1]) > DECODED_TOGETHER_BYTES:
+            yield group
+            group, num_bytes = [], 0
+        group.append(file)
+        num_bytes += len(file[1])
+    if group:
+        yield group
 
 
 def open_inputs(settings: Settings, store: ObjectStore) -> Inputs:

@@ -12,11 +12,17 @@ from PIL import Image
 from orchestrator.artifacts.base import ObjectStore
 from orchestrator.domain.failures import Failure
 from orchestrator.domain.shards import image_file, image_name
+from workers.engine_host import Caption
 from workers.metrics import stage
 
 
-def caption_record(caption: str, *, num_tokens: int, finish_reason: str, seed: int) -> dict[str, Any]:
-    return {"caption": caption.strip(), "num_tokens": num_tokens, "finish_reason": finish_reason, "seed": seed}
+def caption_record(caption: Caption, *, seed: int) -> dict[str, Any]:
+    return {
+        "caption": caption.text.strip(),
+        "num_tokens": len(caption.token_ids),
+        "finish_reason": caption.finish_reason,
+        "seed": seed,
+    }
 
 
 @stage("store")

@@ -72,6 +72,8 @@ def halve_expired(session: Session, shard: ShardRow, boundary: int, crashes: int
     second = ShardRow(
         job_id=shard.job_id,
         items_key=shard.items_key,
+        items_offset=shard.items_offset,
+        items_bytes=shard.items_bytes,
         first_index=boundary,
         num_items=end - boundary,
         state=ShardState.waiting,

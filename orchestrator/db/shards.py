@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import func, select
@@ -25,8 +25,19 @@ class ItemFailure:
     attempts: int
 
 
-def add_shard(session: Session, job_id: str, *, items_key: str, first_index: int, num_items: int) -> None:
-    session.add(ShardRow(job_id=job_id, items_key=items_key, first_index=first_index, num_items=num_items))
+@dataclass(frozen=True)
+class PlannedShard:
+    """A shard to be: its items, and in which bytes of which object their lines are."""
+
+    first_index: int
+    num_items: int
+    items_key: str
+    items_offset: int
+    items_bytes: int
+
+
+def add_shards(session: Session, job_id: str, planned: Sequence[PlannedShard]) -> None:
+    session.execute(insert(ShardRow), [{"job_id": job_id, **asdict(shard)} for shard in planned])
 
 
 def get_shard(session: Session, shard_id: int) -> ShardRow:

@@ -169,7 +169,9 @@ class ShardRow(Table):
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
-    items_key: Mapped[str]  # the object that holds the items; halves of a shard share it
+    items_key: Mapped[str]  # the object that holds the items, and where in it they are; halves of a shard share it
+    items_offset: Mapped[int]
+    items_bytes: Mapped[int]
     first_index: Mapped[int]
     num_items: Mapped[int]
     state: Mapped[str] = mapped_column(server_default=text("'waiting'"))

@@ -8,7 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -24,9 +27,10 @@ from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain.errors import JanusError
 from orchestrator.domain.jobs import Counts, JobState
 from orchestrator.domain.shards import ShardState
-from orchestrator.telemetry import get_logger
+from orchestrator.telemetry import carried, get_logger
 
 MANIFEST_VERSION = 1
+FETCH_THREADS = 4  # that bring parts while others are merged
 
 
 class PartDamaged(JanusError):
@@ -66,39 +70,52 @@ class Finisher:
                 job = jobs.get_job(session, job_id)
                 if job.state != JobState.finishing:
                     return False  # another finisher was quicker
-                counts, manifest = self._merge(session, job)
-            data = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
-            self._store.put(f"jobs/{job_id}/manifest.json", data, "application/json")
+                counts, manifest_sha256 = self._merge(session, job)
             with self._sessions.begin() as session:
-                state = jobs.finish(session, job, counts, hashlib.sha256(data).hexdigest())
+                state = jobs.finish(session, job, counts, manifest_sha256)
             metrics.JOBS_ENDED.labels(state).inc()
-            get_logger().info("job_ended", team=job.team_id, state=state, **manifest["items"])
+            get_logger().info("job_ended", team=job.team_id, state=state, **asdict(counts))
             return True
 
-    def _merge(self, session: Session, job: JobRow) -> tuple[Counts, dict[str, Any]]:
-        counts = Counts(job.num_items, 0, 0, 0)
-        cancelled = 0
-        parts: list[dict[str, Any]] = []
-        with tempfile.TemporaryDirectory(prefix="janus-merge-") as folder:
-            with _DigestFile(Path(folder) / "results") as results, _DigestFile(Path(folder) / "failures") as failures:
-                for shard in _all_shards(session, job.id):
-                    before = counts
-                    for line in self._lines(shard):
-                        failed = b'"failure":' in line and "failure" in json.loads(line)
-                        results.write(line)
-                        if failed:
-                            failures.write(line)
-                        counts = _count(counts, failed)
-                    cancelled += _left_by_cancel(shard, counts, before)
-                    parts += [{"shard": shard.id, "first_index": shard.first_index, **part} for part in shard.parts]
-            for name, file in (("results.jsonl", results), ("failures.jsonl", failures)):
-                self._store.put_file(f"jobs/{job.id}/{name}", file.path, "application/jsonl")
-        counts = Counts(job.num_items, counts.results, counts.failures, cancelled)
-        if not counts.balanced or (cancelled and job.cancel_requested_at is None):
-            raise BooksDoNotBalance(f"the shards of {job.id} hold {counts}; some items are neither done nor cancelled")
-        return counts, _manifest(job, counts, results, failures, parts)
+    def _merge(self, session: Session, job: JobRow) -> tuple[Counts, str]:
+        """Store results, failures and manifest; what became of the items, and the manifest's digest."""
+        with (
+            tempfile.TemporaryDirectory(prefix="janus-merge-") as folder,
+            _DigestFile(Path(folder) / "results") as results,
+            _DigestFile(Path(folder) / "failures") as failures,
+            _DigestFile(Path(folder) / "parts") as parts,
+            _DigestFile(Path(folder) / "manifest") as manifest,
+        ):
+            counts = self._merge_shards(session, job, results, failures, parts)
+            if not counts.balanced or (counts.cancelled and job.cancel_requested_at is None):
+                raise BooksDoNotBalance(
+                    f"the shards of {job.id} hold {counts}; some items are neither done nor cancelled"
+                )
+            _write_manifest(manifest, job, counts, results, failures, parts)
+            for name, file in (("results.jsonl", results), ("failures.jsonl", failures), ("manifest.json", manifest)):
+                content_type = "application/json" if file is manifest else "application/jsonl"
+                self._store.put_file(f"jobs/{job.id}/{name}", file.close(), content_type)
+        return counts, manifest.sha256
 
-    def _lines(self, shard: ShardRow) -> Iterator[bytes]:
+    def _merge_shards(
+        self, session: Session, job: JobRow, results: _DigestFile, failures: _DigestFile, parts: _DigestFile
+    ) -> Counts:
+        counts, cancelled = Counts(job.num_items, 0, 0), 0
+        with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="merge", initializer=carried()) as pool:
+            for shard, lines in _read_ahead(pool, self._lines, _all_shards(session, job.id)):
+                before = counts
+                for line in lines:
+                    failed = b'"failure":' in line and "failure" in json.loads(line)
+                    results.write(line)
+                    if failed:
+                        failures.write(line)
+                    counts = _count(counts, failed)
+                cancelled += _left_by_cancel(shard, counts, before)
+                for part in shard.parts:
+                    parts.write(_encode({"shard": shard.id, "first_index": shard.first_index, **part}) + b"\n")
+        return replace(counts, cancelled=cancelled)
+
+    def _lines(self, shard: ShardRow) -> list[bytes]:
         """The shard's finished lines in item order; every part is checked against its digest."""
         end = shard.first_index + shard.num_items
         lines: dict[int, bytes] = {}
@@ -110,7 +127,7 @@ class Finisher:
                 index = json.loads(line)["index"]
                 if shard.first_index <= index < end:
                     lines[index] = line
-        return (line for _, line in sorted(lines.items()))
+        return [line for _, line in sorted(lines.items())]
 
 
 class _DigestFile:
@@ -127,6 +144,15 @@ class _DigestFile:
         self._sha256.update(data)
         self.num_bytes += len(data)
 
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    def close(self) -> Path:
+        """Where it lies, whole."""
+        self._file.close()
+        return self.path
+
     def __enter__(self) -> Self:
         return self
 
@@ -134,7 +160,21 @@ class _DigestFile:
         self._file.close()
 
     def as_json(self) -> dict[str, Any]:
-        return {"bytes": self.num_bytes, "sha256": self._sha256.hexdigest()}
+        return {"bytes": self.num_bytes, "sha256": self.sha256}
+
+
+def _read_ahead(
+    pool: Executor, read: Callable[[ShardRow], list[bytes]], rows: Iterator[ShardRow]
+) -> Iterator[tuple[ShardRow, list[bytes]]]:
+    """Each shard with its lines, in order, while those of the next ones are on their way."""
+    coming: deque[tuple[ShardRow, Future[list[bytes]]]] = deque()
+    for shard in rows:
+        coming.append((shard, pool.submit(read, shard)))
+        if len(coming) > 2 * FETCH_THREADS:
+            shard, lines = coming.popleft()
+            yield shard, lines.result()
+    for shard, lines in coming:
+        yield shard, lines.result()
 
 
 def _all_shards(session: Session, job_id: str) -> Iterator[ShardRow]:
@@ -160,21 +200,33 @@ def _left_by_cancel(shard: ShardRow, counts: Counts, before: Counts) -> int:
     return shard.num_items - results - failures if shard.state == ShardState.cancelled else 0
 
 
-def _manifest(
-    job: JobRow, counts: Counts, results: _DigestFile, failures: _DigestFile, parts: list[dict[str, Any]]
-) -> dict[str, Any]:
-    return {
+def _write_manifest(
+    manifest: _DigestFile,
+    job: JobRow,
+    counts: Counts,
+    results: _DigestFile,
+    failures: _DigestFile,
+    parts: _DigestFile,
+) -> None:
+    """JSON with a line for each field and each part, as a job may have more parts than memory holds."""
+    fields = {
         "version": MANIFEST_VERSION,
         "job": job.id,
         "kind": job.kind,
         "model": job.model,
         "options": job.options,
-        "items": {
-            "total": counts.total,
-            "results": counts.results,
-            "failures": counts.failures,
-            "cancelled": counts.cancelled,
-        },
+        "items": asdict(counts),
         "objects": {"results.jsonl": results.as_json(), "failures.jsonl": failures.as_json()},
-        "parts": parts,
     }
+    manifest.write(b"{\n")
+    for name, value in fields.items():
+        manifest.write(b' "%s": %s,\n' % (name.encode(), _encode(value)))
+    manifest.write(b' "parts": [')
+    with parts.close().open("rb") as lines:
+        for number, line in enumerate(lines):
+            manifest.write((b",\n  " if number else b"\n  ") + line.rstrip(b"\n"))
+    manifest.write(b"\n ]\n}\n")
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()

@@ -10,6 +10,8 @@ from orchestrator.db.session import SessionFactory, database_now
 from orchestrator.dispatch import metrics
 from orchestrator.telemetry import bind, get_logger
 
+FIRST_PAUSE = 8  # of a duty that did something is so many times shorter than its longest
+
 
 class Duty(Protocol):
     def run_once(self, now: datetime) -> int: ...
@@ -18,8 +20,8 @@ class Duty(Protocol):
 class Loops:
     """Threads that call `run_once` with the database's time until told to stop.
 
-    A duty that found nothing to do pauses; one without a pause of its own no longer than until another did something,
-    which may be what it waits for.
+    A duty that found nothing to do pauses: shortly at first, as what it waits for often comes soon, and longer each
+    time. One without a pause of its own pauses no longer than until another did something.
     """
 
     def __init__(self, sessions: SessionFactory, *, pause_seconds: float) -> None:
@@ -56,7 +58,7 @@ class Loops:
     def _run(self, name: str, duty: Duty, pause_seconds: float, wake: threading.Event) -> None:
         bind(duty=name)
         log = get_logger()
-        delay = pause_seconds
+        delay = pause_seconds / FIRST_PAUSE
         while not self._stop.is_set():
             wake.clear()
             try:
@@ -64,12 +66,13 @@ class Loops:
                     now = database_now(session)
                 with metrics.one_round(name):
                     done = duty.run_once(now)
-                delay = pause_seconds
                 if done:
+                    delay = pause_seconds / FIRST_PAUSE
                     log.info("round", done=done)
                     for other in self._eager:
                         other.set()
                     continue
+                delay = min(delay * 2, pause_seconds)
             except Exception as error:
                 # Postgres, Redis or the store is away: everything that matters is in rows, so trying again is enough.
                 metrics.FAILURES.labels(name).inc()

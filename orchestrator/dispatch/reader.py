@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from orchestrator.artifacts.base import ObjectMissing, ObjectStore, ObjectTooLarge, StoreError
 from orchestrator.db import jobs, shards
 from orchestrator.db.session import SessionFactory, try_lock
-from orchestrator.db.shards import failed_by_object
+from orchestrator.db.shards import PlannedShard, failed_by_object
 from orchestrator.db.tables import JobRow
 from orchestrator.db.uploads import upload_prefix
 from orchestrator.dispatch import metrics
@@ -90,27 +90,23 @@ class Reader:
 
     def _write_shards(self, session: Session, job: JobRow) -> int:
         """An object of items serves as many shards as fill it: a request for each would take most of the time."""
-        num_items, ranges, lines, num_bytes = 0, list[tuple[int, int]](), list[bytes](), 0
+        num_items, planned, data = 0, list[PlannedShard](), bytearray()
         for shard in plan_shards(self._items(session, job), job.shard_items):
-            ranges.append((shard[0].index, len(shard)))
-            lines += [item.as_line().encode() + b"\n" for item in shard]
-            num_bytes += sum(map(len, lines[-len(shard) :]))
+            lines = "".join([item.as_line() + "\n" for item in shard]).encode()
+            key = planned[0].items_key if planned else items_key(job.id, num_items)
+            planned.append(PlannedShard(num_items, len(shard), key, len(data), len(lines)))
+            data += lines
             num_items += len(shard)
-            if num_bytes >= ITEMS_OBJECT_BYTES:
-                self._write_object(session, job.id, ranges, lines)
-                ranges, lines, num_bytes = [], [], 0
-        if ranges:
-            self._write_object(session, job.id, ranges, lines)
+            if len(data) >= ITEMS_OBJECT_BYTES:
+                self._write_object(session, job.id, planned, bytes(data))
+                planned, data = [], bytearray()
+        if planned:
+            self._write_object(session, job.id, planned, bytes(data))
         return num_items
 
-    def _write_object(self, session: Session, job_id: str, ranges: list[tuple[int, int]], lines: list[bytes]) -> None:
-        """ranges: of each shard its first index, and its number of items."""
-        key = items_key(job_id, ranges[0][0])
-        self._store.put(key, b"".join(lines), "application/jsonl")
-        for first_index, count in ranges:
-            shards.add_shard(session, job_id, items_key=key, first_index=first_index, num_items=count)
-        session.flush()
-        session.expunge_all()
+    def _write_object(self, session: Session, job_id: str, planned: list[PlannedShard], data: bytes) -> None:
+        self._store.put(planned[0].items_key, data, "application/jsonl")
+        shards.add_shards(session, job_id, planned)
         if self._is_cancelled(job_id):
             raise _CancelledMeanwhile
 

@@ -12,7 +12,7 @@ from orchestrator.db.session import SessionFactory
 from orchestrator.db.tables import ShardRow
 from orchestrator.dispatch import metrics
 from orchestrator.dispatch.one_by_one import OneByOne
-from orchestrator.domain.items import MAX_LINE_BYTES, Item
+from orchestrator.domain.items import Item
 from orchestrator.domain.retries import Verdict, after_expiry
 from orchestrator.domain.shards import Part, finished_indexes, middle_of, part_key
 from orchestrator.metrics import count_items
@@ -82,10 +82,9 @@ class Reaper:
     def _item_id(self, shard: ShardRow, index: int) -> str:
         """The item's id, or its index where even the list of items cannot be read."""
         try:
-            for line in self._store.lines(shard.items_key, max_line_bytes=MAX_LINE_BYTES):
-                item = Item.from_line(line)
-                if item.index == index:
-                    return item.id
+            for line in self._store.get_range(shard.items_key, shard.items_offset, shard.items_bytes).splitlines():
+                if Item.index_of(line) == index:
+                    return Item.from_line(line).id
         except (ObjectMissing, ValueError, LookupError):
             pass
         return str(index)

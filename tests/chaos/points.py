@@ -43,7 +43,7 @@ class Point:
 
 
 LEASES, EXPIRY, JOBS = "orchestrator.db.leases", "orchestrator.db.expiry", "orchestrator.db.jobs"
-MERGE = "orchestrator.dispatch.finisher:Finisher._merge"
+MERGE = "orchestrator.dispatch.finisher:Finisher._merge_shards"
 POINTS = (
     Point("API: job made, not committed", "api", f"{JOBS}:create_job", "returned"),
     Point("API: job committed, not answered", "api", f"{JOBS}:create_job", "committed"),
@@ -65,7 +65,7 @@ POINTS = (
     Point("reaper: halved, not committed", "dispatcher", f"{EXPIRY}:halve_expired", "returned", "poison"),
     Point("reaper: failure stored, not committed", "dispatcher", f"{EXPIRY}:finish_expired", "before", "poison"),
     Point("finisher: begun", "dispatcher", f"{JOBS}:begin_finishing", "committed"),
-    Point("finisher: between merge and manifest", "dispatcher", MERGE, "returned"),
+    Point("finisher: merged, nothing stored", "dispatcher", MERGE, "returned"),
     Point("finisher: between manifest and completion", "dispatcher", f"{JOBS}:finish", "before"),
     Point("finisher: completed", "dispatcher", f"{JOBS}:finish", "committed"),
 )  # fmt: skip

@@ -65,7 +65,7 @@ def start_job(session: Any, model: str) -> str:
         idempotency_key=None,
         request_sha256="",
     )
-    shards.add_shard(session, job.id, items_key="k", first_index=0, num_items=4)
+    shards.add_shards(session, job.id, [shards.PlannedShard(0, 4, "k", 0, 0)])
     jobs.start(session, job.id, 4)
     return str(job.id)
 

@@ -46,7 +46,7 @@ def _team(session: Any, name: str) -> str:
         input={"lines": []},
         shard_items=1,
     )
-    shards.add_shard(session, job.id, items_key="k", first_index=0, num_items=1)
+    shards.add_shards(session, job.id, [shards.PlannedShard(0, 1, "k", 0, 0)])
     shards.insert_failures(session, job.id, [ItemFailure(0, "0", "code", "message", 1)])
     events.record(session, "job.running", job_id=job.id)
     session.flush()

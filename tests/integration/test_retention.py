@@ -292,7 +292,8 @@ def test_halves_keep_the_parts_that_the_whole_wrote(world: World) -> None:
     world.finish(job_id, messages)
     with world.sessions.begin() as session:  # as `halve_expired` leaves them: the part is the second half's alone
         whole = shards.get_shard(session, messages[0].shard_id)
-        half = ShardRow(job_id=job_id, items_key=whole.items_key, first_index=2, num_items=2, state="done",
+        half = ShardRow(job_id=job_id, items_key=whole.items_key, items_offset=whole.items_offset,
+                        items_bytes=whole.items_bytes, first_index=2, num_items=2, state="done",
                         parts=whole.parts, num_results=1, num_failures=1)  # fmt: skip
         whole.parts, whole.num_items, whole.num_results, whole.num_failures = [], 2, 2, 0
         session.add(half)

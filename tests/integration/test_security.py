@@ -115,7 +115,7 @@ def _settle(world: World) -> None:
     )
     with session_factory(engine).begin() as session:
         team = teams.get_team(session, "owners")
-        shards.add_shard(session, job_id, items_key="k", first_index=0, num_items=1)
+        shards.add_shards(session, job_id, [shards.PlannedShard(0, 1, "k", 0, 0)])
         session.flush()
         session.execute(update(ShardRow).values(state=ShardState.done, num_results=1, parts=[part.as_json()]))
         session.execute(update(JobRow).values(state=JobState.running, num_items=1))

@@ -421,7 +421,7 @@ def test_empty_or_missing_input_fails_the_job_with_a_reason(world: World) -> Non
         team = teams.create_team(session, "empty")
         made = [
             jobs.create_job(
-                session, team.id, name="t", kind=JobKind.caption, model="m", options=GenerateOptions(),
+                session, team.id, name="t", kind=JobKind.caption, model="m", options=CaptionOptions(),
                 input={"upload": "upl_x", **more}, shard_items=4,
             )[0].id
             for more in ({}, {"manifest": "manifest.jsonl"})

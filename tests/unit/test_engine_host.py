@@ -65,7 +65,7 @@ def host(engine: GatedEngine) -> Iterator[EngineHost]:
 
 def submit(host: EngineHost, *prompts: str) -> engine_host.Ticket:
     ticket = host.prepare("a", [GenerateRequest(prompt=prompt) for prompt in prompts])
-    host.submit(ticket)
+    host.submit([ticket])
     return ticket
 
 
