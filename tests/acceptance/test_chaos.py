@@ -17,7 +17,7 @@ EVERY_DAY = [
     "dispatcher: before publish",
     "worker: after the lease",
     "worker: between flush and commit",
-    "finisher: between merge and manifest",
+    "finisher: merged, nothing stored",
 ]
 STORM = ["worker_killed", "queue_away", "worker_frozen", "connections_ended", "store_full"]
 
