@@ -23,6 +23,7 @@ Name = Annotated[
     str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=700)]
+BucketUrl = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^s3://")]
 Scope = Literal["jobs:read", "jobs:write", "admin"]
 
 
@@ -38,6 +39,10 @@ def _of_its_types(kind: JobKind) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 def _keep_text(value: Any) -> Any:
@@ -62,16 +67,20 @@ class Answer(BaseModel):
 
 
 class JobInput(Wire):
-    """Where a job's items come from: inline, a manifest in an upload, or every image of an upload in name order."""
+    """Where a job's items come from: inline, a manifest in an upload, every image of an upload in name order, or
+    what lies below `s3://bucket/folder/` and in `s3://….tar`, where an operator opened them."""
 
     items: list[Any] | None = None
     upload: str | None = None
     manifest: ObjectName | None = None
+    s3: Annotated[list[BucketUrl], BeforeValidator(_as_list), Field(min_length=1, max_length=1000)] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> JobInput:
-        if self.items is None and self.upload is None:
-            raise ValueError("give `items`, or `upload` with or without `manifest`")
+        if self.s3 is not None and (self.items is not None or self.upload is not None):
+            raise ValueError("`s3` stands alone; lines of `items` and of a manifest may name images by s3:// too")
+        if self.s3 is None and self.items is None and self.upload is None:
+            raise ValueError("give `items`, `s3`, or `upload` with or without `manifest`")
         if self.manifest is not None and self.upload is None:
             raise ValueError("`manifest` names an object of an upload; give `upload` too")
         if self.items is not None and self.manifest is not None:

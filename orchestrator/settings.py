@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr
     s3_bucket: str = "janus"
     s3_region: str = "us-east-1"
+    input_buckets: Annotated[list[str], NoDecode] = Field(
+        default_factory=list
+    )  # "bucket/folder/", "team_…=bucket/folder/"
     api_host: str = "127.0.0.1"
     api_port: int = 8080
     trusted_proxies: str = ""  # addresses or networks, comma-separated, whose X-Forwarded-For is believed
@@ -110,7 +113,7 @@ class Settings(BaseSettings):
         passwords = [urlsplit(text).password for text in texts if "://" in text]
         return [text for text in (*texts, *passwords) if text]
 
-    @field_validator("worker_models", "image_url_hosts", mode="before")
+    @field_validator("worker_models", "image_url_hosts", "input_buckets", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):

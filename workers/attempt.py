@@ -27,8 +27,9 @@ from orchestrator.db.session import SessionFactory
 from orchestrator.db.shards import ItemFailure
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.domain.failures import Failure
-from orchestrator.domain.items import Item, clean_message
+from orchestrator.domain.items import Item
 from orchestrator.domain.jobs import JobKind, Options, options_for, options_of_item, seed_of
+from orchestrator.domain.names import clean_message
 from orchestrator.domain.shards import Part, finished_indexes, part_key, runs_of
 from orchestrator.settings import Settings
 from orchestrator.telemetry import carried, get_logger
@@ -192,7 +193,7 @@ class Attempt:
 
     def _images(self, items: Sequence[Item]) -> list[Image.Image | BadInput]:
         wanted = [(place_of_image(item, k), image) for item in items for k, image in enumerate(item.images)]
-        return self._inputs.images(wanted, fit=self._image_settings) if wanted else []
+        return self._inputs.images(wanted, team_id=self._job.team_id, fit=self._image_settings) if wanted else []
 
     def _ticket(self, item: Item, images: Sequence[Image.Image | BadInput]) -> Ticket | Exception:
         try:

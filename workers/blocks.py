@@ -7,7 +7,7 @@ from collections import OrderedDict
 from concurrent.futures import Future
 
 from orchestrator.artifacts.base import ObjectStore
-from orchestrator.domain.items import ImageRef
+from orchestrator.domain.image_refs import ImageRef
 
 BLOCK_BYTES = 4 * 2**20  # a bundle of the client's is one
 MAX_BLOCKS = 16
@@ -18,7 +18,7 @@ class Blocks:
 
     def __init__(self, store: ObjectStore, *, block_bytes: int = BLOCK_BYTES, max_blocks: int = MAX_BLOCKS) -> None:
         self._store, self._block_bytes, self._max_blocks = store, block_bytes, max_blocks
-        self._kept: OrderedDict[tuple[str, int], Future[bytes]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, int], Future[bytes]] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, image: ImageRef, *, max_bytes: int) -> bytes:
@@ -27,19 +27,22 @@ class Blocks:
         Raises StoreError, as ObjectStore does.
         """
         if image.num_bytes is None:
-            return self._store.get(image.key, max_bytes=max_bytes)
-        return self._part(image.key, image.offset, min(image.num_bytes, max_bytes + 1))
+            return self._in(image.bucket).get(image.key, max_bytes=max_bytes)
+        return self._part(image.bucket, image.key, image.offset, min(image.num_bytes, max_bytes + 1))
 
-    def _part(self, key: str, offset: int, num_bytes: int) -> bytes:
+    def _in(self, bucket: str) -> ObjectStore:
+        return self._store.in_bucket(bucket) if bucket else self._store
+
+    def _part(self, bucket: str, key: str, offset: int, num_bytes: int) -> bytes:
         if num_bytes > self._block_bytes:
-            return self._store.get_range(key, offset, num_bytes)
+            return self._in(bucket).get_range(key, offset, num_bytes)
         first, last = offset // self._block_bytes, (offset + num_bytes - 1) // self._block_bytes
-        data = b"".join(self._block(key, number) for number in range(first, last + 1))
+        data = b"".join(self._block(bucket, key, number) for number in range(first, last + 1))
         start = offset - first * self._block_bytes
         return data[start : start + num_bytes]
 
-    def _block(self, key: str, number: int) -> bytes:
-        place = key, number
+    def _block(self, bucket: str, key: str, number: int) -> bytes:
+        place = bucket, key, number
         with self._lock:
             block = self._kept.get(place)
             is_mine = block is None
@@ -52,10 +55,10 @@ class Blocks:
             self._fetch(place, block)
         return block.result()
 
-    def _fetch(self, place: tuple[str, int], block: Future[bytes]) -> None:
-        key, number = place
+    def _fetch(self, place: tuple[str, str, int], block: Future[bytes]) -> None:
+        bucket, key, number = place
         try:
-            block.set_result(self._store.get_range(key, number * self._block_bytes, self._block_bytes))
+            block.set_result(self._in(bucket).get_range(key, number * self._block_bytes, self._block_bytes))
         except BaseException as error:  # who waits for it is told; who comes later tries again
             block.set_exception(error)
             with self._lock:

@@ -7,8 +7,10 @@ from typing import Any
 
 from PIL import Image
 
+from orchestrator.artifacts import open_places
 from orchestrator.artifacts.base import ObjectMissing, ObjectStore
-from orchestrator.domain.items import ImageRef
+from orchestrator.domain.image_refs import ImageRef
+from orchestrator.domain.places import InputPlaces
 from orchestrator.domain.urls import is_url
 from orchestrator.settings import Settings
 from workers.blocks import Blocks
@@ -25,36 +27,49 @@ class Inputs:
 
     Args:
         urls: None where images may not be named by URL.
+        places: buckets beside the product's own; looked at again here, as the list may have changed.
         max_bytes, max_pixels: of one image.
     """
 
     def __init__(
-        self, blocks: Blocks, decoders: DecoderPool, urls: UrlFetcher | None, *, max_bytes: int, max_pixels: int
+        self,
+        blocks: Blocks,
+        decoders: DecoderPool,
+        urls: UrlFetcher | None,
+        places: InputPlaces,
+        *,
+        max_bytes: int,
+        max_pixels: int,
     ) -> None:
-        self._blocks, self._decoders, self._urls = blocks, decoders, urls
+        self._blocks, self._decoders, self._urls, self._places = blocks, decoders, urls, places
         self._max_bytes, self._max_pixels = max_bytes, max_pixels
 
     def images(
-        self, wanted: Sequence[tuple[str, ImageRef]], *, fit: Mapping[str, Any] | None = None
+        self, wanted: Sequence[tuple[str, ImageRef]], *, team_id: str, fit: Mapping[str, Any] | None = None
     ) -> list[Image.Image | BadInput]:
         """The images, RGB, or what is wrong with them: missing, too large, incomplete, or not where they may be.
 
         Args:
             wanted: how messages name each, such as `items[17].image`, and where it is.
+            team_id: whose job it is.
             fit: as of `DecoderPool.decode`.
         Raises:
             StoreUnavailable, DecoderUnavailable: not the items' fault; worth another attempt.
         """
         with stage("fetch"):
-            fetched = [(place, self._fetch(place, image)) for place, image in wanted]
+            fetched = [(place, self._fetch(place, image, team_id)) for place, image in wanted]
         files = [(place, data) for place, data in fetched if not isinstance(data, BadInput)]
         with stage("decode"):
             decoded = iter([picture for some in _in_small_groups(files) for picture in self._decode(some, fit)])
         return [data if isinstance(data, BadInput) else next(decoded) for _, data in fetched]
 
-    def _fetch(self, place: str, image: ImageRef) -> bytes | BadInput:
+    def _fetch(self, place: str, image: ImageRef, team_id: str) -> bytes | BadInput:
         try:
-            return self._download(image.key, place) if is_url(image.key) else self._stored(image, place)
+            if image.bucket:
+                self._require_open(place, image, team_id)
+            elif is_url(image.key):
+                return self._download(image.key, place)
+            return self._stored(image, place)
         except BadInput as error:
             return error
 
@@ -69,11 +84,15 @@ class Inputs:
         if self._urls is not None:
             self._urls.close()
 
+    def _require_open(self, place: str, image: ImageRef, team_id: str) -> None:
+        if not self._places.covers(image.bucket, image.key, team_id):
+            raise BadInput("url_refused", f"{place} lies where this worker reads nothing (JANUS_INPUT_BUCKETS).")
+
     def _stored(self, image: ImageRef, place: str) -> bytes:
         try:
             data = self._blocks.read(image, max_bytes=self._max_bytes)
         except ObjectMissing:
-            raise BadInput("image_missing", f"{place} was never uploaded; upload it and retry the item.") from None
+            raise BadInput("image_missing", _missing(image, place)) from None
         if len(data) > self._max_bytes:
             raise BadInput(
                 "image_too_large",
@@ -100,6 +119,12 @@ def _in_small_groups(files: Sequence[tuple[str, bytes]]) -> Iterator[list[tuple[
         yield group
 
 
+def _missing(image: ImageRef, place: str) -> str:
+    if image.bucket:
+        return f"{place}: there is no object s3://{image.bucket}/{image.key} (any more)."
+    return f"{place} was never uploaded; upload it and retry the item."
+
+
 def open_inputs(settings: Settings, store: ObjectStore) -> Inputs:
     """The inputs of a worker process."""
     decoders = DecoderPool(
@@ -113,5 +138,10 @@ def open_inputs(settings: Settings, store: ObjectStore) -> Inputs:
             hosts=settings.image_url_hosts,
         )
     return Inputs(
-        Blocks(store), decoders, urls, max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
+        Blocks(store),
+        decoders,
+        urls,
+        open_places(settings),
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
     )

@@ -8,7 +8,7 @@ import uvicorn
 
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
-from orchestrator.artifacts import open_store
+from orchestrator.artifacts import open_places, open_store
 from orchestrator.db.session import connect, session_factory
 from orchestrator.domain.rates import RateLimit
 from orchestrator.metrics import serve_metrics, watch_connections
@@ -22,7 +22,8 @@ def open_services(settings: Settings) -> Services:
     engine = connect(settings.database_url.get_secret_value(), pool_size=20, name="janus api")
     watch_connections(engine)
     rates = RateLimit(settings.max_requests_per_minute)
-    return Services(settings, session_factory(engine), open_store(settings), redis_ping(settings), rates)
+    store, places = open_store(settings), open_places(settings)
+    return Services(settings, session_factory(engine), store, redis_ping(settings), rates, places)
 
 
 def main() -> int:
@@ -30,11 +31,12 @@ def main() -> int:
         settings = get_settings()
         configure_logging(settings.log_level, hidden=settings.secret_texts(), process="api")
         serve_metrics(settings)
+        services = open_services(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     uvicorn.run(
-        create_app(open_services(settings)),
+        create_app(services),
         host=settings.api_host,
         port=settings.api_port,
         log_config=None,

@@ -15,6 +15,7 @@ from orchestrator.db.ownership import confine
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import Forbidden
+from orchestrator.domain.places import InputPlaces
 from orchestrator.domain.rates import RateLimit
 from orchestrator.settings import Settings
 
@@ -28,6 +29,7 @@ class Services:
     store: ObjectStore
     ping_broker: Callable[[], None]
     rates: RateLimit
+    places: InputPlaces
 
 
 def get_services(request: Request) -> Services:

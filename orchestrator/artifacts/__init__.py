@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from orchestrator.artifacts.s3 import S3Store
-from orchestrator.settings import Settings
+from orchestrator.domain.places import InputPlaces, PlacesWrong
+from orchestrator.settings import Settings, SettingsError
 
 
 def open_store(settings: Settings) -> S3Store:
@@ -16,3 +17,11 @@ def open_store(settings: Settings) -> S3Store:
         bucket=settings.s3_bucket,
         region=settings.s3_region,
     )
+
+
+def open_places(settings: Settings) -> InputPlaces:
+    """Where teams' images may lie beside their uploads. Raises SettingsError."""
+    try:
+        return InputPlaces(settings.input_buckets, own_bucket=settings.s3_bucket)
+    except PlacesWrong as error:
+        raise SettingsError(f"JANUS_INPUT_BUCKETS: {error}") from None

@@ -53,6 +53,10 @@ class StoredObject:
 class ObjectStore(Protocol):
     """Immutable bytes by name. Putting the same name again replaces; every call may raise StoreError."""
 
+    def in_bucket(self, bucket: str) -> ObjectStore:
+        """Another bucket of the same store, over the same connections."""
+        ...
+
     def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None: ...
 
     def put_file(self, key: str, path: Path, content_type: str = "application/octet-stream") -> None: ...

@@ -10,6 +10,7 @@ import io
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,11 @@ class S3Store:
         keys: dict[str, Any] = {"access_key": access_key, "secret_key": secret_key, "region": region}
         self._inner = _client(endpoint, keys, self._pool)
         self._public = _client(public_endpoint, keys, self._pool)
+
+    def in_bucket(self, bucket: str) -> S3Store:
+        other = copy(self)
+        other._bucket = bucket
+        return other
 
     def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
         with _translated(key):

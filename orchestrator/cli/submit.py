@@ -27,6 +27,14 @@ JobName = Annotated[str | None, typer.Option("--name", help="What the job is cal
 Detach = Annotated[bool, typer.Option("--detach", help="Submit and end; `janus jobs results ID` fetches later.")]
 JobAsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
 
+IdColumn = Annotated[str | None, typer.Option(help="The column of a table that holds ids; `id` where there is one.")]
+PromptColumn = Annotated[str | None, typer.Option(help="The column of a table that holds prompts.")]
+SOURCES = "Images, folders, globs, .jsonl, .csv, .parquet, .tar (shard-{000..009}.tar), or s3://bucket/folder/."
+CAPTION_PROMPT = "What to ask about each image; {tags} is replaced by the item's field of that name."
+PROMPT_FILE = "A text file with a prompt a line, or .jsonl, .csv, .parquet."
+TEMPLATE = "The prompt of each row of a table, such as 'a {color} {animal}'."
+SWEEP = "An option with several values, such as guidance=3,5,7; once for each option. Every combination is drawn."
+
 GUIDANCE = "1 is the plain prompt; above, images are pulled harder towards it; 0 ignores the prompt."
 SOLVER = "JanusFlow only: heun asks the model twice a step, and needs fewer steps than euler."
 SAME_AGAIN = frozenset({"item_invalid", "prompt_empty"})  # failures that another try cannot change
@@ -34,10 +42,13 @@ MAX_FAILURES_LOOKED_AT = 10_000
 
 
 def caption(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Images, folders, globs, .jsonl manifests.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help=SOURCES)],
     out: Annotated[Path, typer.Option(help=".jsonl, .csv, or a folder for .txt files beside each name.")],
     model: Model = None,
-    prompt: Annotated[str | None, typer.Option(help="What to ask about each image.")] = None,
+    prompt: Annotated[str | None, typer.Option(help=CAPTION_PROMPT)] = None,
+    image_column: Annotated[str | None, typer.Option(help="The column of a table that holds images.")] = None,
+    id_column: IdColumn = None,
+    prompt_column: PromptColumn = None,
     max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
     temperature: Temperature = None,
     top_p: TopP = None,
@@ -53,14 +64,19 @@ def caption(
         check_options(JobKind.caption, options)
         check_out(out)
         connection = connect_for_work(model)
-        job = connection.client.caption(sources, model=connection.model, name=name, **options)
+        columns = {"image_column": image_column, "id_column": id_column, "prompt_column": prompt_column}
+        job = connection.client.caption(sources, model=connection.model, name=name, **columns, **options)
         _see_through(job, out, detach=detach, as_json=as_json)
 
 
 def generate(
     out: Annotated[Path, typer.Option(help="The folder for the images and results.jsonl.")],
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="What to draw.")] = None,
-    file: Annotated[Path | None, typer.Option(help="A text file with a prompt a line, or .jsonl.")] = None,
+    file: Annotated[Path | None, typer.Option(help=PROMPT_FILE)] = None,
+    template: Annotated[str | None, typer.Option(help=TEMPLATE)] = None,
+    id_column: IdColumn = None,
+    prompt_column: PromptColumn = None,
+    sweep: Annotated[list[str] | None, typer.Option(help=SWEEP)] = None,
     model: Model = None,
     images: Annotated[int | None, typer.Option(help="Images for each prompt.")] = None,
     guidance: Annotated[float | None, typer.Option(help=GUIDANCE)] = None,
@@ -87,11 +103,22 @@ def generate(
         solver=solver,
         seed=seed,
     )
+    swept = _swept(sweep or [])
     with told_errors():
         check_options(JobKind.generate, options)
         check_out(out)
         connection = connect_for_work(model)
-        job = connection.client.generate(prompts or [], file=file, model=connection.model, name=name, **options)
+        job = connection.client.generate(
+            prompts or [],
+            file=file,
+            template=template,
+            id_column=id_column,
+            prompt_column=prompt_column,
+            sweep=swept,
+            model=connection.model,
+            name=name,
+            **options,
+        )
         _see_through(job, out, detach=detach, as_json=as_json)
 
 
@@ -126,6 +153,27 @@ def _see_through(job: Job, out: Path, *, detach: bool, as_json: bool) -> None:
     note(f"submitted {job.id}; it goes on if this is interrupted (janus jobs watch {job.id})")
     job.wait(progress=True)
     finish(job, out, as_json=as_json)
+
+
+def _swept(given: list[str]) -> dict[str, list[int | float | str]]:
+    """`guidance=3,5,7` as a name and its values. Exits, 2, for what is not of this form."""
+    sweep: dict[str, list[int | float | str]] = {}
+    for text in given:
+        name, is_of_form, values = text.partition("=")
+        name = name.replace("-", "_")
+        if not is_of_form or not name or name in sweep or not all(values.split(",")):
+            raise typer.BadParameter(f"--sweep {text}: write each option once, as guidance=3,5,7")
+        sweep[name] = [_number_or_word(value) for value in values.split(",")]
+    return sweep
+
+
+def _number_or_word(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -1,86 +1,159 @@
-"""Which file becomes which object: large ones alone, small ones many to an object, as every object costs requests."""
+"""Which image becomes which object: large ones alone, small ones many to an object, as every object costs requests.
+
+Images of a tar are sent as the tar has them, a stretch of it to an object, with whatever small things lie between.
+"""
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
+
+from orchestrator.client._sources import Region
 
 SMALL_FILE_BYTES = 2**20
 BUNDLE_BYTES = 4 * 2**20  # what a worker reads at a time
+STRETCH_BYTES = 32 * 2**20  # of a tar: sent again as a whole when the store did not answer
+GAP_BYTES = 2**20  # between two images of a tar; more is left out
+READ_BYTES = 2**20
 
-Place: TypeAlias = str | dict[str, Any]
+Place: TypeAlias = "str | dict[str, Any]"
 """As a manifest line names an image: an object, or a part of one."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class OutgoingObject:
-    """An object to be: a file as it is, or of several files so many bytes each."""
+    """An object to be: its pieces one after the other, or with `file` that file, however long it is by then."""
 
     name: str
-    file: Path | None
-    bundled: list[tuple[Path, int]]
+    pieces: list[Region | bytes] = field(default_factory=list)
+    file: Path | None = None
+    num_bytes: int = 0
 
-    def read(self) -> bytes | None:
-        """The bytes to send; None where the file is away.
+    @property
+    def is_missing(self) -> bool:
+        return self.file is not None and not self.file.is_file()
 
-        A bundled file that has changed since it was given its place is zeros there, so it costs no other item.
+    @property
+    def bytes_held(self) -> int:
+        """What it takes of memory while it waits."""
+        return sum(len(piece) for piece in self.pieces if isinstance(piece, bytes))
+
+    def length(self) -> int:
+        return self.num_bytes if self.file is None else self.file.stat().st_size
+
+    def read(self) -> Iterator[bytes]:
+        """The bytes to send, a little at a time.
+
+        A piece whose file has changed since it was given its place is zeros there, so it costs no other item.
         """
         if self.file is not None:
-            return self.file.read_bytes() if self.file.is_file() else None
-        return b"".join(_read_exactly(path, num_bytes) for path, num_bytes in self.bundled)
+            num_bytes = self.length()
+            yield from _read_region(Region(self.file, 0, num_bytes, num_bytes))
+        for piece in self.pieces:
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                yield from _read_region(piece)
+
+    def add(self, piece: Region | bytes, num_bytes: int) -> Place:
+        part = {"object": self.name, "offset": self.num_bytes, "num_bytes": num_bytes}
+        self.pieces.append(piece)
+        self.num_bytes += num_bytes
+        return part
 
 
 class Packer:
-    """Gives every file its place, and notes each object in `objects`; the last one when it is closed."""
+    """Gives every image its place, and hands out each object as soon as nothing more goes into it."""
 
-    def __init__(self, objects: IO[bytes]) -> None:
-        self._objects = objects
-        self._num_files = self._num_bundles = self._bundle_bytes = 0
-        self._bundle: list[tuple[Path, int]] = []
+    def __init__(self) -> None:
+        self._num_files = self._num_bundles = self._num_stretches = 0
+        self._bundle: OutgoingObject | None = None
+        self._stretch: Region | None = None
+        self._ready: list[OutgoingObject] = []
 
-    def place(self, path: Path) -> Place:
+    def place(self, image: Path | Region | bytes) -> Place:
+        if isinstance(image, Region):
+            return self._place_in_stretch(image)
         number, self._num_files = self._num_files, self._num_files + 1
-        num_bytes = path.stat().st_size if path.is_file() else 0
-        if not 0 < num_bytes <= SMALL_FILE_BYTES:
-            name = f"images/{number:09d}{path.suffix.lower()}"
-            self._note(name, str(path), [])
-            return name
-        if self._bundle_bytes + num_bytes > BUNDLE_BYTES:
-            self.close()
-        offset = self._bundle_bytes
-        self._bundle.append((path, num_bytes))
-        self._bundle_bytes += num_bytes
-        return {"object": self._bundle_name, "offset": offset, "num_bytes": num_bytes}
+        if isinstance(image, bytes):
+            return self._place(image, len(image), f"images/{number:09d}")
+        is_file = image.is_file()
+        num_bytes = image.stat().st_size if is_file else 0
+        name = f"images/{number:09d}{image.suffix.lower()}"
+        if is_file and 0 < num_bytes <= SMALL_FILE_BYTES:
+            return self._place(Region(image, 0, num_bytes, num_bytes), num_bytes, name)
+        self._ready.append(OutgoingObject(name, file=image))
+        return name
+
+    def take(self) -> list[OutgoingObject]:
+        """The objects that are ready and were not taken yet."""
+        ready, self._ready = self._ready, []
+        return ready
 
     def close(self) -> None:
-        """Begin a new bundle with the next small file."""
-        if self._bundle:
-            self._note(self._bundle_name, None, [(str(path), num_bytes) for path, num_bytes in self._bundle])
-            self._num_bundles, self._bundle, self._bundle_bytes = self._num_bundles + 1, [], 0
+        """Nothing more comes: what was begun is ready too."""
+        self._end_bundle()
+        self._end_stretch()
+
+    def _place(self, piece: Region | bytes, num_bytes: int, name: str) -> Place:
+        if num_bytes > SMALL_FILE_BYTES:
+            self._ready.append(OutgoingObject(name, [piece], num_bytes=num_bytes))
+            return name
+        if self._bundle is not None and self._bundle.num_bytes + num_bytes > BUNDLE_BYTES:
+            self._end_bundle()
+        if self._bundle is None:
+            self._bundle = OutgoingObject(f"bundles/{self._num_bundles:09d}")
+            self._num_bundles += 1
+        return self._bundle.add(piece, num_bytes)
+
+    def _end_bundle(self) -> None:
+        if self._bundle is not None:
+            self._ready.append(self._bundle)
+            self._bundle = None
+
+    def _place_in_stretch(self, image: Region) -> Place:
+        """A stretch grows to the end of the image, or the next one begins with it."""
+        stretch = self._stretch
+        end = image.offset + image.num_bytes
+        if stretch is not None and stretch.path == image.path and end - stretch.offset <= STRETCH_BYTES:
+            gap = image.offset - stretch.offset - stretch.num_bytes
+            if 0 <= gap <= GAP_BYTES:
+                self._stretch = replace(stretch, num_bytes=end - stretch.offset)
+                return self._part(image, stretch.offset)
+        self._end_stretch()
+        self._stretch = image
+        return self._part(image, image.offset)
+
+    def _part(self, image: Region, start: int) -> Place:
+        return {"object": self._stretch_name, "offset": image.offset - start, "num_bytes": image.num_bytes}
+
+    def _end_stretch(self) -> None:
+        if self._stretch is not None:
+            self._ready.append(OutgoingObject(self._stretch_name, [self._stretch], num_bytes=self._stretch.num_bytes))
+            self._num_stretches += 1
+            self._stretch = None
 
     @property
-    def _bundle_name(self) -> str:
-        return f"bundles/{self._num_bundles:09d}"
-
-    def _note(self, name: str, file: str | None, bundled: list[tuple[str, int]]) -> None:
-        self._objects.write(json.dumps([name, file, bundled]).encode() + b"\n")
+    def _stretch_name(self) -> str:
+        return f"tars/{self._num_stretches:09d}"
 
 
-def read_objects(objects: IO[bytes]) -> Iterator[OutgoingObject]:
-    """What a packer noted."""
-    objects.seek(0)
-    for line in objects:
-        name, file, bundled = json.loads(line)
-        yield OutgoingObject(name, file and Path(file), [(Path(path), num_bytes) for path, num_bytes in bundled])
-
-
-def _read_exactly(path: Path, num_bytes: int) -> bytes:
+def _read_region(region: Region) -> Iterator[bytes]:
+    """So many bytes in any case; zeros in place of what is not there, or of all where the file is another one."""
+    left = region.num_bytes
     try:
-        with path.open("rb") as file:
-            data = file.read(num_bytes + 1)
+        with region.path.open("rb") as file:
+            file.seek(region.offset)
+            is_same = os.fstat(file.fileno()).st_size == region.file_bytes
+            while is_same and left and (data := file.read(min(left, READ_BYTES))):
+                left -= len(data)
+                yield data
     except OSError:
-        data = b""
-    return data if len(data) == num_bytes else bytes(num_bytes)
+        pass  # it went away
+    while left:
+        zeros = bytes(min(left, READ_BYTES))
+        left -= len(zeros)
+        yield zeros

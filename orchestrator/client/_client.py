@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self, cast
 
 import httpx
 
-from orchestrator.client._bundles import OutgoingObject, read_objects
-from orchestrator.client._errors import BadSource, ClientError, TransferFailed
+from orchestrator.client._errors import ClientError, InvalidOption, TransferFailed
 from orchestrator.client._http import Http, new_idempotency_key
 from orchestrator.client._job import Job
-from orchestrator.client._manifest import write_manifest
 from orchestrator.client._options import build_request, check_options
-from orchestrator.client._sources import SourceItem, read_image_sources, read_prompt_sources
-from orchestrator.client._transfers import Transfers, in_groups
-from orchestrator.domain.jobs import JobKind, JobState
+from orchestrator.client._sources import (
+    Columns,
+    bucket_urls,
+    name_sources,
+    read_image_sources,
+    read_prompt_sources,
+    sweep_over,
+)
+from orchestrator.client._transfers import Transfers
+from orchestrator.client._uploads import MANIFEST, Uploads
+from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState
 from orchestrator.domain.keys import PREFIX, parse_key
+from orchestrator.domain.templates import words_of
 from orchestrator.schemas import (
     AuditPage,
     AuditView,
@@ -43,16 +48,11 @@ from orchestrator.schemas import (
     TeamCreate,
     TeamsView,
     TeamView,
-    UploadUrlsCreate,
     UploadView,
-    UrlsView,
     WhoAmI,
     WorkersView,
     WorkerView,
 )
-
-MANIFEST = "manifest.jsonl"
-OBJECTS_AT_ONCE = 4  # sent one after the other by each thread
 
 
 class Client:
@@ -83,6 +83,7 @@ class Client:
         self.url = url
         self._http = Http(url, key, timeout_seconds=timeout_seconds, max_retries=max_retries, transport=transport)
         self._transfers = Transfers(max_retries=max_retries + 1)
+        self._uploads = Uploads(self._http, self._transfers)
 
     def __enter__(self) -> Self:
         return self
@@ -100,8 +101,11 @@ class Client:
 
     def caption(
         self,
-        sources: str | Path | Iterable[str | Path],
+        sources: Any,
         *,
+        image_column: str | None = None,
+        id_column: str | None = None,
+        prompt_column: str | None = None,
         model: str | None = None,
         name: str | None = None,
         priority: int = 0,
@@ -109,32 +113,46 @@ class Client:
         idempotency_key: str | None = None,
         **options: Any,
     ) -> Job:
-        """Caption images: files, folders, globs and `.jsonl` manifests.
+        """Caption images.
 
-        Images are uploaded straight to the store. `options` are those of `CaptionOptions`: prompt, max_tokens,
-        temperature, top_p, top_k, seed. The same `idempotency_key` with the same arguments is the same job, and
-        its files are not sent again. Raises BadSource where there is nothing to caption, InvalidOption.
+        Args:
+            sources: files, folders, globs, `.jsonl`, `.csv`, `.parquet`, WebDataset `.tar` (braces too), a pandas
+                DataFrame, a dataset of `datasets`, pictures of Pillow; one, or a list or a stream of them. Or `s3://`
+                URLs of folders and tars that the server's operator opened, which are read where they lie.
+            image_column, id_column, prompt_column: of tables; of tars the last two name entries of `key.json`.
+            idempotency_key: with the same arguments the same job, and its files are not sent again.
+            options: those of `CaptionOptions`: prompt, max_tokens, temperature, top_p, top_k, seed. A prompt may name
+                fields of each item: `"A photo tagged {tags}. Describe it."`.
+        Images go straight to the store while the sources are read. Raises BadSource, InvalidOption.
         """
-        several: list[str | Path] = [sources] if isinstance(sources, str | Path) else list(sources)
-        checked = check_options(JobKind.caption, options)  # told before a million images are uploaded
+        checked = cast(CaptionOptions, check_options(JobKind.caption, options))  # told before anything is sent
+        columns = Columns(image_column, id_column, prompt_column, words_of(checked.prompt))
+        urls = bucket_urls(sources)
+        if urls and columns.is_told:
+            raise InvalidOption("columns are for tables; of s3:// nothing has any")
         request = build_request(
             CaptionJobCreate,
             kind="caption",
-            name=name or f"caption {' '.join(str(source) for source in several)}"[:200],
+            name=name or f"caption {name_sources(sources)}"[:200],
             model=self._known_model(model),
             priority=priority,
             shard_items=shard_items,
             options=checked,
-            input=JobInput(upload="to be made", manifest=MANIFEST),
+            input=JobInput(s3=urls) if urls else JobInput(upload="to be made", manifest=MANIFEST),
         )
-        request.input.upload = self._upload(read_image_sources(several), idempotency_key)
+        if not urls:
+            request.input.upload = self._uploads.send(read_image_sources(sources, columns), idempotency_key)
         return self._create(request, idempotency_key)
 
     def generate(
         self,
         prompts: str | Iterable[str] = (),
         *,
-        file: str | Path | None = None,
+        file: Any = None,
+        template: str | None = None,
+        id_column: str | None = None,
+        prompt_column: str | None = None,
+        sweep: Mapping[str, Sequence[Any]] | None = None,
         model: str | None = None,
         name: str | None = None,
         priority: int = 0,
@@ -142,26 +160,37 @@ class Client:
         idempotency_key: str | None = None,
         **options: Any,
     ) -> Job:
-        """Generate images from prompts, or from a file with one a line (`.jsonl`: one object a line).
+        """Generate images from prompts.
 
-        `options` are those of `GenerateOptions`: images, guidance, temperature, top_p, top_k, steps, solver,
-        seed.
-        `idempotency_key` is as in `caption`.
+        Args:
+            file: with a prompt a line, or of `.jsonl` an object a line, or of `.csv` and `.parquet` a row each; a
+                DataFrame or a dataset too.
+            template: the prompt of each row, with its cells in it: `"a {color} {animal}"`.
+            id_column, prompt_column: of tables.
+            sweep: options with several values: `{"guidance": [3, 5], "seed": [1, 2]}` draws each prompt four times.
+            idempotency_key: as in `caption`.
+            options: those of `GenerateOptions`: images, guidance, temperature, top_p, top_k, steps, solver, seed.
+        Raises BadSource, InvalidOption.
         """
+        checked = cast(GenerateOptions, check_options(JobKind.generate, options))
+        given_twice = sorted(set(options) & set(sweep or {}))
+        if given_twice:
+            raise InvalidOption(f"{given_twice[0]} is swept and given for the whole job too; leave one out")
         several = [prompts] if isinstance(prompts, str) else prompts
-        checked = check_options(JobKind.generate, options)
+        items = read_prompt_sources(several, file, Columns(None, id_column, prompt_column), template)
+        if sweep:
+            items = sweep_over(items, sweep, checked)
         request = build_request(
             GenerateJobCreate,
             kind="generate",
-            name=name or (f"generate {Path(file).name}" if file else "generate"),
+            name=name or (f"generate {Path(file).name}" if isinstance(file, str | Path) else "generate"),
             model=self._known_model(model),
             priority=priority,
             shard_items=shard_items,
             options=checked,
             input=JobInput(upload="to be made", manifest=MANIFEST),
         )
-        items = (SourceItem(line) for line in read_prompt_sources(several, file))
-        request.input.upload = self._upload(items, idempotency_key)
+        request.input.upload = self._uploads.send(items, idempotency_key)
         return self._create(request, idempotency_key)
 
     def attach(self, job_id: str) -> Job:
@@ -185,61 +214,6 @@ class Client:
 
     def _job(self, view: JobView) -> Job:
         return Job(self._http, self._transfers, view)
-
-    # --- Uploads --------------------------------------------------------------------------------------------------
-
-    def _upload(self, items: Iterable[SourceItem], idempotency_key: str | None) -> str:
-        """Send the items' files and a manifest that names them; the upload's id. Nothing is held in memory.
-
-        With a key the upload is that of the last time, and what it holds already is not sent again.
-        """
-        key = f"{idempotency_key}/upload" if idempotency_key else new_idempotency_key()
-        with tempfile.TemporaryFile("w+b") as manifest, tempfile.TemporaryFile("w+b") as objects:
-            write_manifest(items, manifest, objects)
-            if manifest.tell() == 0:
-                raise BadSource("there is nothing to submit: no image or prompt was found")
-            upload = self._http.call(UploadView, "POST", "/v1/uploads", idempotency_key=key).id
-            if idempotency_key and self._is_sent(upload, manifest, idempotency_key):
-                return upload
-            groups = in_groups(read_objects(objects), OBJECTS_AT_ONCE)
-            self._transfers.map(lambda group: self._put_objects(upload, group), groups)
-            self._transfers.put_file(self._upload_urls(upload, [MANIFEST])[0], manifest)
-        return upload
-
-    def _is_sent(self, upload: str, manifest: IO[bytes], idempotency_key: str) -> bool:
-        """Whether the upload holds this manifest, which is sent last. Raises BadSource where it holds another one."""
-        manifest.seek(0)
-        digest = hashlib.sha256()
-        for line in manifest:
-            digest.update(line)
-        try:
-            sent = self._transfers.get_into(self._upload_downloads(upload, [MANIFEST])[0])
-        except TransferFailed as error:
-            if error.status not in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):  # some stores hide what is missing
-                raise
-            return False
-        if sent != digest.hexdigest():
-            raise BadSource(f"idempotency_key {idempotency_key!r} was used for other files or prompts; take another")
-        return True
-
-    def _put_objects(self, upload: str, group: list[OutgoingObject]) -> None:
-        urls = self._upload_urls(upload, [each.name for each in group])
-        for each, url in zip(group, urls, strict=True):
-            data = each.read()
-            if data is not None:  # a file that is missing becomes that item's failure, `image_missing`
-                self._transfers.put(url, data)
-
-    def _upload_urls(self, upload: str, names: list[str]) -> list[str]:
-        """Where to send objects of an upload."""
-        return self._urls(f"/v1/uploads/{upload}/urls", names)
-
-    def _upload_downloads(self, upload: str, names: list[str]) -> list[str]:
-        """Where to read back objects of an upload."""
-        return self._urls(f"/v1/uploads/{upload}/downloads", names)
-
-    def _urls(self, path: str, names: list[str]) -> list[str]:
-        body = UploadUrlsCreate(names=names).model_dump()
-        return self._http.call(UrlsView, "POST", path, body=body, repeatable=True).urls
 
     # --- Models, workers, teams, keys -----------------------------------------------------------------------------
 
@@ -281,13 +255,13 @@ class Client:
         """
         upload = self._http.call(UploadView, "POST", "/v1/uploads", idempotency_key=new_idempotency_key()).id
         sent = b"janus doctor"
-        url = httpx.URL(self._upload_urls(upload, ["doctor.txt"])[0])
+        url = httpx.URL(self._uploads.urls(upload, ["doctor.txt"])[0])
         address = f"{url.scheme}://{url.netloc.decode()}"
         try:
             self._transfers.put(str(url), sent)
         except TransferFailed as error:
             raise TransferFailed(f"{address}: {error}", error.status) from error
-        if self._transfers.get(self._upload_downloads(upload, ["doctor.txt"])[0]) != sent:
+        if self._transfers.get(self._uploads.downloads(upload, ["doctor.txt"])[0]) != sent:
             raise ClientError("the store gave back other bytes than were sent")
         return address
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.client._errors import InvalidOption
 from orchestrator.domain.errors import DomainError
-from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind
+from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, check_option_types
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -22,6 +22,7 @@ def check_options(kind: JobKind, values: dict[str, Any]) -> CaptionOptions | Gen
     if unknown:
         raise InvalidOption(f"there is no option {unknown[0]!r} of a {kind} job; it has {', '.join(known)}")
     try:
+        check_option_types(kind, values)
         return options(**values)
     except DomainError as error:
         raise InvalidOption(str(error)) from error

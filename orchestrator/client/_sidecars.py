@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from orchestrator.domain.items import is_safe_name
+from orchestrator.domain.names import is_safe_name
 
 MAX_NAME_BYTES = 240  # of a file or folder; file systems take 255, and a draft has a longer name
 

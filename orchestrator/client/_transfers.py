@@ -42,6 +42,10 @@ class Transfers:
     def put(self, url: str, data: bytes) -> None:
         self._send("PUT", url, lambda: data)
 
+    def put_pieces(self, url: str, pieces: Callable[[], Iterator[bytes]], num_bytes: int) -> None:
+        """Send so many bytes a piece at a time; `pieces` is called for each try."""
+        self._send("PUT", url, pieces, {"Content-Length": str(num_bytes)})
+
     def put_file(self, url: str, file: IO[bytes]) -> None:
         """Send a file from its beginning, a piece at a time."""
         num_bytes = file.seek(0, io.SEEK_END)
@@ -51,7 +55,7 @@ class Transfers:
             while piece := file.read(2**20):
                 yield piece
 
-        self._send("PUT", url, pieces, {"Content-Length": str(num_bytes)})
+        self.put_pieces(url, pieces, num_bytes)
 
     def get(self, url: str) -> bytes:
         return self._send("GET", url).content
@@ -81,12 +85,12 @@ class Transfers:
         return with_retries(attempt, max_retries=self._max_retries)
 
     def map(self, work: Callable[[T], object], inputs: Iterable[T]) -> None:
-        """Call `work` for each input in threads, a bounded number ahead; the first error is raised."""
+        """Call `work` for each input in threads; inputs are taken as threads get free. The first error is raised."""
         with ThreadPoolExecutor(self._threads, thread_name_prefix="transfer") as pool:
             running: set[Future[object]] = set()
             for value in inputs:
                 running.add(pool.submit(work, value))
-                if len(running) >= 4 * self._threads:
+                if len(running) > self._threads:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
                         future.result()

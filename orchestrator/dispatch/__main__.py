@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from orchestrator.artifacts import open_store
+from orchestrator.artifacts import open_places, open_store
 from orchestrator.db.session import connect, session_factory
 from orchestrator.db.watching import DISPATCHER
 from orchestrator.dispatch.broker import CeleryBroker
@@ -29,7 +29,7 @@ def start_loops(settings: Settings) -> Loops:
     engine = connect(url, pool_size=25, statement_timeout_seconds=120, name=DISPATCHER)
     watch_connections(engine)
     sessions = session_factory(engine)
-    store = open_store(settings)
+    store, places = open_store(settings), open_places(settings)
     broker = CeleryBroker(settings)
     loops = Loops(sessions, pause_seconds=settings.loop_seconds)
     for number in (1, 2, 3, 4):  # a job with a million items must not hold up everybody else's
@@ -39,6 +39,7 @@ def start_loops(settings: Settings) -> Loops:
             max_item_line_bytes=settings.max_item_line_bytes,
             max_manifest_bytes=settings.max_manifest_bytes,
             allow_image_urls=settings.allow_image_urls,
+            places=places,
         )
         pause = settings.loop_seconds * (1 if number == 1 else 4)  # the others are for when the first one is busy
         loops.start(f"reader-{number}", reader, every_seconds=pause)
@@ -61,10 +62,10 @@ def main() -> int:
         settings = get_settings()
         configure_logging(settings.log_level, hidden=settings.secret_texts(), process="dispatcher")
         serve_metrics(settings)
+        loops = start_loops(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
-    loops = start_loops(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loops.request_stop())
     get_logger().info("dispatcher_started")

@@ -12,17 +12,22 @@ from datetime import datetime
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from orchestrator.artifacts.base import ObjectMissing, ObjectStore, ObjectTooLarge, StoreError
+from orchestrator.artifacts.base import ObjectMissing, ObjectStore, ObjectTooLarge, StoreError, StoreRefused
 from orchestrator.db import jobs, shards
 from orchestrator.db.session import SessionFactory, try_lock
 from orchestrator.db.shards import PlannedShard, failed_by_object
 from orchestrator.db.tables import JobRow
 from orchestrator.db.uploads import upload_prefix
 from orchestrator.dispatch import metrics
+from orchestrator.dispatch.listing import Listing
 from orchestrator.dispatch.one_by_one import OneByOne
-from orchestrator.domain.items import IMAGE_SUFFIXES, MAX_LINE_BYTES, Item, ItemReader
+from orchestrator.domain.image_refs import ImageNames
+from orchestrator.domain.items import MAX_LINE_BYTES, Item, ItemReader
 from orchestrator.domain.jobs import JobKind, JobState, options_for, seed_of
+from orchestrator.domain.names import IMAGE_SUFFIXES
+from orchestrator.domain.places import InputPlaces, PlaceRefused
 from orchestrator.domain.shards import items_key, plan_shards
+from orchestrator.domain.templates import is_template
 from orchestrator.telemetry import get_logger
 
 MAX_TRIES = 5
@@ -44,12 +49,14 @@ class Reader:
         max_item_line_bytes: int,
         max_manifest_bytes: int | None = None,
         allow_image_urls: bool = False,
+        places: InputPlaces | None = None,
     ) -> None:
         self._sessions = sessions
         self._store = store
         self._max_manifest_bytes = max_manifest_bytes
         self._max_item_line_bytes = max_item_line_bytes
         self._allow_image_urls = allow_image_urls
+        self._places = places
         self._one_by_one = OneByOne("reader", "job")
 
     def run_once(self, now: datetime) -> int:
@@ -76,6 +83,16 @@ class Reader:
             except ObjectTooLarge as error:
                 session.rollback()
                 self._fail(job_id, f"its manifest is too large: {error} (JANUS_MAX_MANIFEST_BYTES). Make several jobs.")
+                return True
+            except PlaceRefused as error:
+                session.rollback()
+                self._fail(job_id, f"its input could not be read: {error}")
+                return True
+            except StoreRefused as error:
+                if "s3" not in job.input:  # our own bucket, which somebody will mend
+                    raise
+                session.rollback()
+                self._fail(job_id, f"its input could not be read: {error}. May this server read that bucket?")
                 return True
             except _CancelledMeanwhile:
                 session.rollback()
@@ -115,10 +132,9 @@ class Reader:
             return self._failed_items(session, jobs.get_job(session, job.input["retry_of"], team_id=job.team_id))
         upload_id = job.input.get("upload")
         prefix = upload_prefix(job.team_id, upload_id) if upload_id else ""
+        names = ImageNames(prefix, allow_urls=self._allow_image_urls, places=self._places, team_id=job.team_id)
         options = options_for(JobKind(job.kind), job.options)
-        reader = ItemReader(
-            options, prefix, max_line_bytes=self._max_item_line_bytes, allow_urls=self._allow_image_urls
-        )
+        reader = ItemReader(options, names, max_line_bytes=self._max_item_line_bytes)
         return reader.read(self._raw_items(job, prefix))
 
     def _failed_items(self, session: Session, job: JobRow) -> Iterator[Item]:
@@ -140,11 +156,19 @@ class Reader:
             key = prefix + job.input["manifest"]
             lines = self._store.lines(key, max_line_bytes=self._max_item_line_bytes, max_bytes=self._max_manifest_bytes)
             return (line for line in lines if line.strip())
+        if "s3" in job.input:
+            return self._listing(job)
         return (
             {"image": stored.key.removeprefix(prefix)}
             for stored in self._store.list(prefix)
             if stored.key.lower().endswith(IMAGE_SUFFIXES)
         )
+
+    def _listing(self, job: JobRow) -> Iterator[object]:
+        if self._places is None:
+            raise PlaceRefused("this server reads no buckets (JANUS_INPUT_BUCKETS)")
+        with_fields = is_template(str(job.options.get("prompt", "")))
+        return Listing(self._store, self._places, job.team_id, with_fields=with_fields).lines(job.input["s3"])
 
     def _is_cancelled(self, job_id: str) -> bool:
         with self._sessions() as other:

@@ -3,54 +3,34 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.domain.failures import Failure
+from orchestrator.domain.image_refs import BadItem, ImageNames, ImageRef, whole_number
 from orchestrator.domain.jobs import (
     MAX_PROMPT_LENGTH,
     MAX_SEED,
+    CaptionOptions,
     InvalidRequestValue,
     JobKind,
     Options,
     kind_of,
     options_of_item,
 )
-from orchestrator.domain.urls import MAX_URL_LENGTH, is_url
+from orchestrator.domain.names import clean_message, without_surrogates
+from orchestrator.domain.templates import FieldMissing, TextTooLong, is_template, name_fields, render
+from orchestrator.domain.urls import is_url
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MAX_ID_LENGTH = 500
-MAX_MESSAGE_LENGTH = 2000
 MAX_LINE_BYTES = 2**20  # of an item as a shard carries it
-MAX_IMAGES_PER_PROMPT = 16
-MAX_OBJECT_BYTES = 5 * 2**40  # of S3
-_UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")
-_NO_STEP = frozenset(("", ".", ".."))  # of a path that stays below its prefix
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _INDEX = b'{"index":'  # where `Item.as_line` begins
-_PART_FIELDS = ("object", "offset", "num_bytes")
 _FIELDS = {
-    JobKind.caption: {"id", "image", "prompt", "seed", "options"},
-    JobKind.generate: {"id", "prompt", "seed", "options"},
+    JobKind.caption: {"id", "image", "prompt", "seed", "options", "fields", "failure"},
+    JobKind.generate: {"id", "prompt", "seed", "options", "failure"},
 }
-
-
-@dataclass(frozen=True)
-class ImageRef:
-    """Where an image's bytes are: an object, a part of one that holds many, or a URL where the server fetches them."""
-
-    key: str
-    offset: int = 0
-    num_bytes: int | None = None  # None: the whole object
-
-    def as_json(self) -> str | list[str | int]:
-        return self.key if self.num_bytes is None else [self.key, self.offset, self.num_bytes]
-
-    @classmethod
-    def from_json(cls, value: str | list[Any]) -> ImageRef:
-        return cls(value) if isinstance(value, str) else cls(*value)
 
 
 @dataclass(frozen=True)
@@ -100,20 +80,17 @@ class ItemReader:
     """Turns raw lines into items; a bad line costs its own item and nothing else.
 
     Args:
-        options: the job's.
-        image_prefix: object prefix that image names are relative to, ending in `/`; empty where the job has no upload.
+        options: the job's; a prompt of theirs may be a template.
+        images: what the lines may name.
         max_line_bytes: a longer line is its item's failure.
-        allow_urls: whether an image may be a URL; where it leads is looked at by who fetches it.
     """
 
-    def __init__(
-        self, options: Options, image_prefix: str, *, max_line_bytes: int = 2**18, allow_urls: bool = False
-    ) -> None:
+    def __init__(self, options: Options, images: ImageNames, *, max_line_bytes: int = 2**18) -> None:
         self._options = options
         self._kind = kind_of(options)
-        self._allow_urls = allow_urls
+        self._images = images
         self._max_line_bytes = max_line_bytes
-        self._image_prefix = image_prefix
+        self._template = options.prompt if isinstance(options, CaptionOptions) and is_template(options.prompt) else None
         self._seen: set[int] = set()  # hashes of ids: 100 bytes an item instead of the id itself
 
     def read(self, raw_items: Iterable[object]) -> Iterator[Item]:
@@ -125,14 +102,15 @@ class ItemReader:
         item_id = str(index)
         try:
             if isinstance(raw, bytes | str) and len(raw) > self._max_line_bytes:
-                raise _BadItem(f"the line is longer than {self._max_line_bytes} bytes (JANUS_MAX_ITEM_LINE_BYTES)")
+                raise BadItem(f"the line is longer than {self._max_line_bytes} bytes (JANUS_MAX_ITEM_LINE_BYTES)")
             record = _record(raw)
             _refuse_unknown(record, _FIELDS[self._kind])
             item_id = _id(record, index)
-            images = self._images(record) if self._kind is JobKind.caption else ()
-            own = self._own_options(record)
-            item = Item(index, item_id, images, _prompt(record, self._kind), _seed(record), own)
-        except _BadItem as error:
+            _refuse_failed(record)
+            images = self._images.refs(record.get("image")) if self._kind is JobKind.caption else ()
+            prompt, own = self._prompt(record, item_id), self._own_options(record)
+            item = Item(index, item_id, images, prompt, _seed(record), own)
+        except BadItem as error:
             return Item(index, item_id, failure=Failure(error.code, clean_message(f"items[{index}]: {error}")))
         if hash(item_id) in self._seen:
             message = f"items[{index}]: the id {item_id!r} was used before; ids must differ within a job"
@@ -140,70 +118,31 @@ class ItemReader:
         self._seen.add(hash(item_id))
         return item
 
+    def _prompt(self, record: dict[str, Any], item_id: str) -> str | None:
+        """The item's own, or the job's with the item's fields in it; None where that is the same for every item."""
+        fields = record.get("fields")
+        if fields is not None and not isinstance(fields, dict):
+            raise BadItem("`fields` must be an object: names, and what stands for them in the job's prompt")
+        if self._template is None or record.get("prompt") is not None:
+            return _own_prompt(record, self._kind)
+        try:
+            known = name_fields(item_id) | (fields or {})
+            prompt = render(self._template, known, max_length=MAX_PROMPT_LENGTH)
+        except FieldMissing as error:
+            raise BadItem(str(error), "field_missing") from None
+        except TextTooLong as error:
+            raise BadItem(str(error)) from None
+        return _own_prompt({"prompt": prompt}, self._kind)
+
     def _own_options(self, record: dict[str, Any]) -> dict[str, Any] | None:
         value = record.get("options")
         if value is not None and not isinstance(value, dict):
-            raise _BadItem("`options` must be an object with the options that differ from the job's")
+            raise BadItem("`options` must be an object with the options that differ from the job's")
         try:
             options_of_item(self._options, value)
         except InvalidRequestValue as error:
-            raise _BadItem(str(error)) from None
+            raise BadItem(str(error)) from None
         return value or None
-
-    def _images(self, record: dict[str, Any]) -> tuple[ImageRef, ...]:
-        value = record.get("image")
-        values: list[Any] = value if isinstance(value, list) else [value]
-        if not values or not all(isinstance(each, str | dict) for each in values):
-            raise _BadItem("`image` must be the name of an uploaded image, a part of an object, or a list of them")
-        if len(values) > MAX_IMAGES_PER_PROMPT:
-            raise _BadItem(f"`image` lists {len(values)} images; at most {MAX_IMAGES_PER_PROMPT} fit one prompt")
-        return tuple(self._image(each) for each in values)
-
-    def _image(self, value: str | dict[str, Any]) -> ImageRef:
-        if isinstance(value, str) and is_url(value):
-            return ImageRef(self._allowed_url(value))
-        if not self._image_prefix:
-            raise _BadItem("`image` names an upload, but the job has none; create one with POST /v1/uploads")
-        if isinstance(value, str):
-            return ImageRef(self._image_prefix + _safe_name(value))
-        name, offset, num_bytes = (value.get(field) for field in _PART_FIELDS)
-        if set(value) != set(_PART_FIELDS) or not isinstance(name, str):
-            raise _BadItem(f"a part of an object has the fields {', '.join(_PART_FIELDS)} and no others")
-        return ImageRef(
-            self._image_prefix + _safe_name(name),
-            _whole_number("image.offset", offset, 0, MAX_OBJECT_BYTES),
-            _whole_number("image.num_bytes", num_bytes, 1, MAX_OBJECT_BYTES),
-        )
-
-    def _allowed_url(self, url: str) -> str:
-        if not self._allow_urls:
-            raise _BadItem(
-                "`image` is a URL, and this server fetches none (JANUS_ALLOW_IMAGE_URLS); upload the image",
-                "url_refused",
-            )
-        if len(url) > MAX_URL_LENGTH:
-            raise _BadItem(f"the URL has {len(url)} characters; at most {MAX_URL_LENGTH} are accepted", "url_refused")
-        return _without_surrogates(url)
-
-
-def is_safe_name(name: str) -> bool:
-    """True for a relative path that stays below its prefix and that every S3 accepts."""
-    if name != _without_surrogates(name):
-        return False
-    if _UNSAFE.search(name) or not _NO_STEP.isdisjoint(name.split("/")):
-        return False
-    return len(name.encode("utf-8", "replace")) <= 700
-
-
-def clean_message(text: str) -> str:
-    """What a row and a line of JSON can hold: no NUL, no half surrogates, and not for ever."""
-    return _without_surrogates(text.replace("\x00", "\N{REPLACEMENT CHARACTER}"))[:MAX_MESSAGE_LENGTH]
-
-
-class _BadItem(Exception):
-    def __init__(self, message: str, code: str = "item_invalid") -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def _record(raw: object) -> dict[str, Any]:
@@ -211,16 +150,16 @@ def _record(raw: object) -> dict[str, Any]:
         try:
             raw = json.loads(raw)
         except (ValueError, RecursionError) as error:
-            raise _BadItem(f"the line is not JSON ({error})") from None
+            raise BadItem(f"the line is not JSON ({error})") from None
     if not isinstance(raw, dict):
-        raise _BadItem(f"the line is a {type(raw).__name__}, not a JSON object")
+        raise BadItem(f"the line is a {type(raw).__name__}, not a JSON object")
     return raw
 
 
 def _refuse_unknown(record: dict[str, Any], known: set[str]) -> None:
     unknown = sorted(set(record) - known)
     if unknown:
-        raise _BadItem(f"unknown field {unknown[0][:100]!r}; an item has {', '.join(sorted(known))}")
+        raise BadItem(f"unknown field {unknown[0][:100]!r}; an item has {', '.join(sorted(known))}")
 
 
 def _id(record: dict[str, Any], index: int) -> str:
@@ -231,8 +170,8 @@ def _id(record: dict[str, Any], index: int) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value or len(value) > MAX_ID_LENGTH or "\x00" in value:
-        raise _BadItem(f"`id` must be text of 1 to {MAX_ID_LENGTH} characters")
-    return _without_surrogates(value)
+        raise BadItem(f"`id` must be text of 1 to {MAX_ID_LENGTH} characters")
+    return without_surrogates(value)
 
 
 def _is_long_url(image: str) -> bool:
@@ -240,34 +179,26 @@ def _is_long_url(image: str) -> bool:
     return is_url(image) and len(image) > MAX_ID_LENGTH
 
 
-def _prompt(record: dict[str, Any], kind: JobKind) -> str | None:
+def _refuse_failed(record: dict[str, Any]) -> None:
+    """A line may say that there is nothing to be had: who read a damaged source could go on to the next item."""
+    failure = record.get("failure")
+    if isinstance(failure, str) and failure:
+        raise BadItem(failure, "source_unreadable")
+    if failure is not None:
+        raise BadItem("`failure` must be text: why the item could not be read")
+
+
+def _own_prompt(record: dict[str, Any], kind: JobKind) -> str | None:
     value = record.get("prompt")
     if value is None and kind is JobKind.caption:
         return None
     if not isinstance(value, str) or not value.strip():
-        raise _BadItem("`prompt` is empty; write what the picture should show or what to ask", "prompt_empty")
+        raise BadItem("`prompt` is empty; write what the picture should show or what to ask", "prompt_empty")
     if len(value) > MAX_PROMPT_LENGTH:
-        raise _BadItem(f"`prompt` has {len(value)} characters; at most {MAX_PROMPT_LENGTH} are accepted")
-    return _without_surrogates(value)
+        raise BadItem(f"`prompt` has {len(value)} characters; at most {MAX_PROMPT_LENGTH} are accepted")
+    return without_surrogates(value)
 
 
 def _seed(record: dict[str, Any]) -> int | None:
     value = record.get("seed")
-    return None if value is None else _whole_number("seed", value, 0, MAX_SEED)
-
-
-def _whole_number(name: str, value: object, least: int, most: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise _BadItem(f"`{name}` must be a whole number from {least} to {most}")
-    return value
-
-
-def _safe_name(name: str) -> str:
-    if not is_safe_name(name):
-        raise _BadItem(f"{name[:200]!r} is not a relative name below the upload")
-    return name
-
-
-def _without_surrogates(text: str) -> str:
-    """JSON may spell half of a surrogate pair, which UTF-8 and Postgres refuse."""
-    return text.encode("utf-8", "replace").decode()
+    return None if value is None else whole_number("seed", value, 0, MAX_SEED)

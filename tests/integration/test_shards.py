@@ -21,6 +21,7 @@ from orchestrator.dispatch.finisher import Finisher
 from orchestrator.dispatch.reader import MAX_TRIES, Reader
 from orchestrator.dispatch.reaper import Reaper
 from orchestrator.dispatch.reconciler import Reconciler
+from orchestrator.domain.image_refs import ImageNames
 from orchestrator.domain.items import MAX_LINE_BYTES, ItemReader
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState
 from orchestrator.domain.shards import Part, ShardState, finished_indexes, runs_of
@@ -309,7 +310,7 @@ def test_one_bad_input_does_not_stop_the_reader(world: World, monkeypatch: pytes
 
 def test_image_name_that_is_no_text_costs_its_item_only(world: World) -> None:
     names = ['{"image": "\\ud800.jpg"}', '{"image": "ok.jpg"}', '{"image": "x", "' + "n" * 90_000 + '": 1}']
-    items = list(ItemReader(CaptionOptions(), "uploads/t/u/").read(names))
+    items = list(ItemReader(CaptionOptions(), ImageNames("uploads/t/u/")).read(names))
     assert [item.failure is None for item in items] == [False, True, False]
     assert all(len(item.as_line().encode()) < MAX_LINE_BYTES for item in items)
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from orchestrator.artifacts.base import StoreUnavailable
-from orchestrator.domain.items import ImageRef
+from orchestrator.domain.image_refs import ImageRef
 from workers.blocks import Blocks
 
 DATA = bytes(range(256)) * 4

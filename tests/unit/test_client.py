@@ -150,8 +150,9 @@ def test_manifest_names_are_relative_to_it_and_bad_lines_stay_as_they_are(tmp_pa
 def test_prompts_from_words_text_and_objects(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("one\n\n  two \n")
     (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "three", "seed": 3}) + "\n")
-    assert list(read_prompt_sources(["zero"], tmp_path / "p.txt")) == [{"prompt": p} for p in ("zero", "one", "two")]
-    assert list(read_prompt_sources([], tmp_path / "p.jsonl")) == [{"prompt": "three", "seed": 3}]
+    given = [SourceItem({"prompt": prompt}) for prompt in ("zero", "one", "two")]
+    assert list(read_prompt_sources(["zero"], tmp_path / "p.txt")) == given
+    assert list(read_prompt_sources([], tmp_path / "p.jsonl")) == [SourceItem({"prompt": "three", "seed": 3})]
 
 
 @pytest.mark.parametrize("source", ["nothing.jpg", "*.nothing", "s3://bucket/x", "table.parquet", "x.tar"])

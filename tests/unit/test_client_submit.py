@@ -13,6 +13,7 @@ import pytest
 from orchestrator.client import BadSource, Client, ClientError, InvalidOption, _retries
 from orchestrator.client._sources import read_image_sources
 from orchestrator.client._transfers import Transfers
+from orchestrator.client._uploads import Uploads
 from tests.unit.test_client import NOW, VIEW, client_of
 
 MODEL = {"name": "m", "family": "janus", "revision": "r", "served": True, "registered_at": NOW}
@@ -47,6 +48,7 @@ class FakeServer:
         client = Client("http://janus.test", "k", transport=httpx.MockTransport(self._api))
         client._transfers.close()
         client._transfers = Transfers(max_retries=0, transport=httpx.MockTransport(self._store))
+        client._uploads = Uploads(client._http, client._transfers)
         return client
 
     def _api(self, request: httpx.Request) -> httpx.Response:
@@ -180,14 +182,14 @@ def test_file_that_changes_while_it_is_sent_costs_no_other(photos: Path) -> None
         (photos / "x" / f"{name}.jpg").write_bytes(name.encode() * 3)
     server = FakeServer()
     with server.client() as client:
-        make_upload = client._upload_urls
+        make_upload = client._uploads.urls
 
         def change_first(upload: str, names: list[str]) -> list[str]:
             (photos / "x" / "2.jpg").write_bytes(b"longer than before")
             (photos / "x" / "3.jpg").unlink(missing_ok=True)
             return make_upload(upload, names)
 
-        client._upload_urls = change_first  # type: ignore[method-assign]
+        client._uploads.urls = change_first  # type: ignore[method-assign]
         client.caption("x/")
     assert server.objects["/upl_0/bundles/000000000"] == b"x" + bytes(6) + b"444"
 

@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.failures import FAILURE_CODES
-from orchestrator.domain.items import MAX_LINE_BYTES, Item, ItemReader, is_safe_name
+from orchestrator.domain.image_refs import ImageNames
+from orchestrator.domain.items import MAX_LINE_BYTES, Item, ItemReader
 from orchestrator.domain.jobs import JobKind, options_for
 from orchestrator.domain.keys import new_key, parse_key
+from orchestrator.domain.names import is_safe_name
 from orchestrator.domain.urls import UrlRefused, check_url, is_public, is_url
 from tests.hostile_images import FORMATS
 from tests.unit.test_images import encode, picture
@@ -65,7 +67,8 @@ lines = (
 @fuzzed
 @given(st.lists(lines, max_size=4), st.sampled_from(JobKind), st.booleans(), st.sampled_from(["", "uploads/t/u/"]))
 def test_any_line_becomes_an_item_or_its_failure(raw: list[Any], kind: JobKind, allow_urls: bool, prefix: str) -> None:
-    items = list(ItemReader(options_for(kind, {}), prefix, allow_urls=allow_urls).read(raw))
+    images = ImageNames(prefix, allow_urls=allow_urls)
+    items = list(ItemReader(options_for(kind, {}), images).read(raw))
     assert [item.index for item in items] == list(range(len(raw)))
     for item in items:
         line = item.as_line()

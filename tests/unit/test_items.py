@@ -6,12 +6,16 @@ import json
 
 import pytest
 
-from orchestrator.domain.items import ImageRef, Item, ItemReader, is_safe_name
+from orchestrator.domain.image_refs import ImageNames, ImageRef
+from orchestrator.domain.items import Item, ItemReader
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, options_for, options_of_item
+from orchestrator.domain.names import is_safe_name
+
+UPLOAD = ImageNames("uploads/t/u/")
 
 
 def read(kind: JobKind, *raw: object) -> list[Item]:
-    return list(ItemReader(options_for(kind, {}), "uploads/t/u/").read(raw))
+    return list(ItemReader(options_for(kind, {}), UPLOAD).read(raw))
 
 
 def test_image_names_become_keys_below_the_upload() -> None:
@@ -33,16 +37,16 @@ def test_an_image_may_be_a_part_of_an_object_that_holds_many() -> None:
 def test_urls_are_images_where_the_server_allows_them() -> None:
     url, signed = "https://example.org/a.jpg?b=c", "https://example.org/?signature=" + "x" * 500
     raw = [{"image": url}, {"image": [url, "b.jpg"]}, {"image": signed}, {"image": "https://" + "x" * 4000}]
-    for refused in ItemReader(CaptionOptions(), "uploads/t/u/").read(raw):
+    for refused in ItemReader(CaptionOptions(), UPLOAD).read(raw):
         assert refused.failure is not None
         assert (refused.failure.code, "JANUS_ALLOW_IMAGE_URLS" in refused.failure.message) == ("url_refused", True)
-    first, mixed, long, too_long = ItemReader(CaptionOptions(), "uploads/t/u/", allow_urls=True).read(raw)
+    first, mixed, long, too_long = ItemReader(CaptionOptions(), ImageNames("uploads/t/u/", allow_urls=True)).read(raw)
     assert first == Item(0, url, (ImageRef(url),))
     assert mixed == Item(1, "1", (ImageRef(url), ImageRef("uploads/t/u/b.jpg")))
     assert long == Item(2, "2", (ImageRef(signed),))
     assert too_long.failure is not None
     assert "4000" in too_long.failure.message
-    (alone,) = ItemReader(CaptionOptions(), "", allow_urls=True).read(raw[:1])
+    (alone,) = ItemReader(CaptionOptions(), ImageNames("", allow_urls=True)).read(raw[:1])
     assert alone == first  # needs no upload
 
 

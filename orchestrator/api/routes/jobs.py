@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
 
-from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, IdempotencyKey, Reader, Writer
+from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, IdempotencyKey, Reader, Services, Writer
 from orchestrator.api.job_views import decode_cursor, encode_cursor, view_job, view_jobs, view_parts
 from orchestrator.db import deletion, events, jobs, shards, uploads, workers
 from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import InvalidRequest
-from orchestrator.domain.items import is_safe_name
 from orchestrator.domain.jobs import JobKind, JobState
+from orchestrator.domain.names import is_safe_name
+from orchestrator.domain.places import PlaceRefused
 from orchestrator.schemas import (
     DownloadsCreate,
     EventsPage,
@@ -63,7 +64,9 @@ def create_job(
         uploads.get_upload(session, caller.team_id, body.input.upload, hold=True)
         if body.input.manifest is not None and not is_safe_name(body.input.manifest):
             raise InvalidRequest(f"input.manifest {body.input.manifest!r} is not a name below the upload")
-    if body.kind == "generate" and body.input.upload is not None and body.input.manifest is None:
+    if body.input.s3 is not None:
+        _require_open(body.input.s3, caller, services)
+    if body.kind == "generate" and body.input.items is None and body.input.manifest is None:
         raise InvalidRequest("a generation job reads prompts: give input.items, or input.manifest of the upload")
     kind = JobKind(body.kind)
     default_items = settings.shard_items_caption if kind is JobKind.caption else settings.shard_items_generate
@@ -93,6 +96,15 @@ def create_job(
         audit.record("job.created", job.id, kind=job.kind, model=job.model)
     get_logger().info("job_created", job=job.id, team=caller.team_id, kind=job.kind, model=job.model, new=created)
     return view_job(session, job)
+
+
+def _require_open(urls: list[str], caller: Caller, services: Services) -> None:
+    """By the operator's list alone: what is there is not looked at, so nothing is told of it."""
+    for url in urls:
+        try:
+            services.places.locate(url, caller.team_id)
+        except PlaceRefused as error:
+            raise InvalidRequest(f"input.s3: {error}", code="place_refused") from None
 
 
 def _require_room(session: DbSession, caller: Caller, settings: Settings) -> None:

@@ -8,7 +8,7 @@ from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, Ide
 from orchestrator.db import uploads
 from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import InvalidRequest
-from orchestrator.domain.items import is_safe_name
+from orchestrator.domain.names import is_safe_name
 from orchestrator.schemas import UploadUrlsCreate, UploadView, UrlsView
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
