@@ -93,8 +93,8 @@ def _size_of(header: bytes, offset: int) -> int:
     """Of a header whose checksum is right. Raises TarDamaged."""
     told, counted = _number(header[148:156]), sum(header) - sum(header[148:156]) + 8 * 0x20
     if told != counted:
-        known = " It is compressed: unpack it, as parts of it cannot be read." if _is_compressed(header) else ""
-        raise TarDamaged(f"there is no tar header at byte {offset}.{known}", offset)
+        known = " (it is compressed: unpack it, as parts of it cannot be read)" if _is_compressed(header) else ""
+        raise TarDamaged(f"there is no tar header at byte {offset}{known}", offset)
     size = _number(header[124:136])
     if size is None or size > MAX_DATA_BYTES:
         raise TarDamaged(f"the header at byte {offset} claims a size that cannot be", offset)

@@ -22,7 +22,7 @@ from minio import Minio
 from PIL import Image
 from pyarrow import parquet
 
-from orchestrator.client import Job
+from orchestrator.client import BadSource, InvalidRequest, Job
 from orchestrator.domain.jobs import JobState
 from tests.database import environment
 from tests.system import System, running_system, settings_of
@@ -261,3 +261,42 @@ def test_bad_rows_and_damaged_tars_cost_their_own_items(system: System, tmp_path
     assert "row 5: it has more cells" in rows["4"]
     assert cut["a.png"].startswith(f"[{colour(1)}]")
     assert "the tar ends within it: 20 of" in cut["b.png"]
+
+
+def test_what_is_not_open_is_refused_in_a_job_and_in_a_line(system: System, bucket: Minio, tmp_path: Path) -> None:
+    """As a stranger with a key would try it: another team's folder, uploads and results, and every way around."""
+    put(bucket, "theirs/a.png", png(1))
+    put(bucket, "open/mine/a.png", png(2))
+    victim, stranger = (system.client(system.make_key(team)) for team in ("victims", "strangers"))
+    (tmp_path / "secret.png").write_bytes(png(3))
+    with victim, stranger:
+        victim.caption(tmp_path / "secret.png").wait(60)
+        secrets = [*keys_below(bucket, "inputs-own", "uploads/"), *keys_below(bucket, "inputs-own", "jobs/")]
+        closed = [
+            "s3://pictures/theirs/a.png",
+            "s3://pictures/open/../theirs/a.png",
+            "s3://pictures/open//../theirs/a.png",
+            "s3://pictures/open/%2e%2e/theirs/a.png",
+            "s3://inputs-own/shared/../uploads/",
+            "s3://inputs-own/",
+            *(f"s3://inputs-own/{key}" for key in secrets[-20:]),
+        ]
+        for url in closed:
+            if "%2e" in url:
+                continue  # a name like any other, below a folder that is open
+            with pytest.raises(InvalidRequest) as refused:
+                stranger.caption(url)
+            assert refused.value.code == "place_refused", url
+        with pytest.raises(BadSource, match="beside other sources"):
+            stranger.caption(["s3://pictures/open/", tmp_path])
+        manifest = tmp_path / "hostile.jsonl"
+        parts: list[Any] = [{"object": url, "offset": 0, "num_bytes": 77} for url in closed]
+        lines = [{"id": str(number), "image": image} for number, image in enumerate([*closed, *parts])]
+        lines.append({"id": "mine", "image": "s3://pictures/open/mine/a.png"})
+        manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        found = answers(stranger.caption(manifest))
+    assert found.pop("mine").startswith(f"[{colour(2)}]")
+    for item_id, answer in found.items():
+        image = lines[int(item_id)]["image"]
+        code = "image_missing" if "%2e" in str(image) else "url_refused"
+        assert answer.startswith(code), (image, answer)
