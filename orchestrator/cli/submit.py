@@ -64,8 +64,15 @@ def caption(
         check_options(JobKind.caption, options)
         check_out(out)
         connection = connect_for_work(model)
-        columns = {"image_column": image_column, "id_column": id_column, "prompt_column": prompt_column}
-        job = connection.client.caption(sources, model=connection.model, name=name, **columns, **options)
+        job = connection.client.caption(
+            sources,
+            image_column=image_column,
+            id_column=id_column,
+            prompt_column=prompt_column,
+            model=connection.model,
+            name=name,
+            **options,
+        )
         _see_through(job, out, detach=detach, as_json=as_json)
 
 

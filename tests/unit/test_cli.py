@@ -250,3 +250,16 @@ def test_table_shows_markup_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(output.sys.stdout, "isatty", lambda: True, raising=False)
     output.print_table(("ID",), [("photo[/b].jpg",)])
     assert "photo[/b].jpg" in capsys.readouterr().out
+
+
+def test_a_sweep_is_written_as_values_with_commas() -> None:
+    assert submit._swept(["guidance=3,5.5", "top-k=1", "solver=euler,heun"]) == {
+        "guidance": [3, 5.5],
+        "top_k": [1],
+        "solver": ["euler", "heun"],
+    }
+    for wrong in ("guidance", "=3", "seed=1,", "seed="):
+        with pytest.raises(typer.BadParameter, match="write each option once"):
+            submit._swept([wrong])
+    with pytest.raises(typer.BadParameter):
+        submit._swept(["seed=1", "seed=2"])

@@ -99,7 +99,7 @@ def test_what_is_wrong_with_the_last_source_is_told_before_the_first_is_read(tmp
             read_image_sources([tmp_path / "a.png", tmp_path / last])
     with pytest.raises(BadSource, match="int is no source"):
         read_image_sources([7])
-    with pytest.raises(BadSource, match="t.csv"):
+    with pytest.raises(BadSource, match="prompt_column="):
         read_prompt_sources([], tmp_path / "t.csv")
 
 
