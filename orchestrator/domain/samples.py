@@ -12,7 +12,7 @@ from orchestrator.domain.names import IMAGE_SUFFIXES
 from orchestrator.domain.tars import Member, ReadAt, TarDamaged, read_members
 
 MAX_SAMPLE_FILES = 1000
-MAX_TEXT_BYTES = 64 * 2**10  # of a `.json` or `.txt`
+MAX_TEXT_BYTES = 64 * 2**10  # of the `.json` and `.txt` of a sample
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,12 @@ def _key(name: str) -> str:
 
 def _fields(sample: list[Member], read_at: ReadAt) -> dict[str, Any]:
     fields: dict[str, Any] = {}
+    bytes_left = MAX_TEXT_BYTES
     for member in sample:
         suffix = member.name.lower().rpartition(".")[2]
-        if suffix not in ("json", "txt") or member.trouble or member.num_bytes > MAX_TEXT_BYTES:
+        if suffix not in ("json", "txt") or member.trouble or member.num_bytes > bytes_left:
             continue
+        bytes_left -= member.num_bytes
         data = read_at(member.offset, member.num_bytes)
         if suffix == "txt":
             fields["txt"] = data.decode("utf-8", "replace").strip()

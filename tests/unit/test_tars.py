@@ -96,9 +96,13 @@ def test_what_stands_beside_an_image_gives_fields() -> None:
         "s.x/1.json": b"[1]",
         "s.x/2.png": b"",
         "s.x/2.json": b"x" * 70_000,
+        "many.png": b"x",
+        **{f"many.{number}.json": json.dumps({f"n{number}": "x" * 30_000}).encode() for number in range(900)},
     }
     found = images(make_tar(files), with_fields=True)
     both = {"tags": ["a"], "n": 1, "txt": "words"}
+    many = found.pop()
+    assert sorted(many.fields) == ["n0", "n1"], "and no more of 27 MB"
     assert [(image.name, image.fields) for image in found] == [
         ("s/0.left.png", both),
         ("s/0.right.PNG", both),

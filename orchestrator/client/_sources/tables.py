@@ -138,7 +138,7 @@ class ParquetTable(Table):
             raise BadSource(f"{path}: reading it needs pyarrow; pip install 'janus-batch[tables]'") from None
         self.name, self.folder = str(path), path.parent
         try:
-            self._file = parquet.ParquetFile(path, buffer_size=2**20)
+            self._file = parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)  # else it keeps all of it
         except (OSError, ValueError) as error:
             raise BadSource(f"{path}: {error}") from error
         self.columns = list(self._file.schema_arrow.names)
