@@ -143,18 +143,18 @@ def test_a_worker_looks_at_the_list_too(world: World, inputs: Inputs) -> None:
     world.pictures.put("open/a.png", png())
     world.pictures.put("theirs/a.png", png())
     world.store.put(f"uploads/{world.other}/upl_1/a.png", png())
-    assert inputs.image(ImageRef("open/a.png", bucket=world.bucket), place="p", team_id=world.team).size == (4, 4)
+
+    def read(team_id: str, *refs: ImageRef) -> list[str]:
+        found = inputs.images([("p", ref) for ref in refs], team_id=team_id)
+        return [each.code if isinstance(each, BadInput) else str(each.size) for each in found]
+
     theirs = ImageRef("theirs/a.png", 0, len(png()), world.bucket)
-    assert inputs.image(theirs, place="p", team_id=world.other).size == (4, 4)
-    for ref in (
+    opened, away = (ImageRef(f"open/{name}.png", bucket=world.bucket) for name in ("a", "away"))
+    forged = [
         theirs,
         ImageRef("theirs/a.png", bucket=world.bucket),
         ImageRef(f"uploads/{world.other}/upl_1/a.png", bucket=world.own_bucket),
         ImageRef("a.png", bucket="elsewhere"),
-    ):
-        with pytest.raises(BadInput) as refused:
-            inputs.image(ref, place="p", team_id=world.team)
-        assert refused.value.code == "url_refused"
-    with pytest.raises(BadInput) as missing:
-        inputs.image(ImageRef("open/away.png", bucket=world.bucket), place="p", team_id=world.team)
-    assert missing.value.code == "image_missing"
+    ]
+    assert read(world.other, theirs, opened) == ["(4, 4)", "(4, 4)"]
+    assert read(world.team, *forged, away, opened) == ["url_refused"] * 4 + ["image_missing", "(4, 4)"]
