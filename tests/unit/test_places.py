@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.image_refs import BadItem, ImageNames, ImageRef
-from orchestrator.domain.places import PRIVATE_FOLDERS, InputPlaces, PlaceRefused, PlacesWrong
+from orchestrator.domain.places import PRIVATE_FOLDERS, InputPlaces, Place, PlaceRefused, PlacesWrong
 
 OPEN = ["photos/open/", "team_a=photos/theirs", "janus/shared/", "s3://whole", "team_b=janus/b/"]
 PLACES = InputPlaces(OPEN, own_bucket="janus")
@@ -87,6 +87,14 @@ def test_a_folder_of_one_team_is_no_others() -> None:
         with pytest.raises(PlaceRefused):
             PLACES.locate("s3://photos/theirs/", other)
     assert not PLACES.covers("janus", "uploads/team_a/x.png", "team_a"), "not even its own: it has an upload for that"
+
+
+def test_private_folders_stay_closed_even_if_the_list_let_them_in() -> None:
+    places = InputPlaces(["photos/"], own_bucket="janus")
+    places._places.append(Place("janus", ""))  # a mistake of ours, as an operator cannot write it
+    assert places.covers("janus", "shared/a.png", "team_a")
+    for key in ("", "u", "uploads/t/a.png", "Jobs/j/results.jsonl"):
+        assert not places.covers("janus", key, "team_a")
 
 
 def test_nothing_is_open_where_nothing_was_opened() -> None:
