@@ -50,8 +50,9 @@ def main() -> None:
     sections = []
     for model in MODELS:
         captions, images = OUT / model / "captions.jsonl", OUT / model / "images"
-        janus("caption", str(SCENES), "--model", model, "--out", str(captions))
-        janus("generate", "--file", str(PROMPTS), "--model", model, "--seed", "1", "--out", str(images))
+        given = ("--model", model, "--existing", "overwrite")
+        janus("caption", str(SCENES), *given, "--out", str(captions))
+        janus("generate", "--file", str(PROMPTS), *given, "--seed", "1", "--out", str(images))
         sections += [caption_section(model, captions, scenes), image_section(model, images)]
     for job in json.loads(janus("jobs", "list", "--limit", str(2 * len(MODELS)), "--json", quiet=True)):
         janus("jobs", "verify", job["id"])

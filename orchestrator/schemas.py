@@ -111,6 +111,14 @@ class GenerateJobCreate(_JobCreate):
 JobCreate = Annotated[CaptionJobCreate | GenerateJobCreate, Field(discriminator="kind")]
 
 
+class RetryCreate(Wire):
+    """Which of the failed items to try again: those whose failure has one of these codes, or all of them."""
+
+    codes: list[Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]] | None = Field(
+        None, min_length=1, max_length=50
+    )
+
+
 class JobItems(Answer):
     """What became of the items."""
 

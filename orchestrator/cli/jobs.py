@@ -10,8 +10,9 @@ import typer
 
 from orchestrator.cli.connection import connect
 from orchestrator.cli.output import ERROR, SOME_FAILED, AsJson, note, print_json, print_table, show, told_errors
+from orchestrator.cli.outputs import ITEMS_PER_TAR, Format, ShardItems, SidecarKind, Tars, WhatExists
 from orchestrator.cli.submit import finish
-from orchestrator.client import Job, describe, format_seconds
+from orchestrator.client import Job, Output, Sidecar, describe, format_seconds
 from orchestrator.domain.jobs import JobState
 from orchestrator.schemas import JobView
 
@@ -59,17 +60,26 @@ def watch(job_id: JobId) -> None:
 def results(
     job_id: JobId,
     out: Annotated[
-        Path | None, typer.Option(help=".jsonl, .csv or a folder; without it lines go to the output.")
+        Path | None, typer.Option(help=".jsonl, .csv, .parquet or a folder; without it lines go to the output.")
     ] = None,
+    existing: WhatExists = None,
+    form: Format = None,
+    sidecar: SidecarKind = Sidecar.txt,
+    tars: Tars = None,
+    items_per_tar: ShardItems = ITEMS_PER_TAR,
 ) -> None:
     """Fetch what is finished, while the job runs or after."""
     with told_errors():
+        if out is not None:
+            output = Output.of(
+                out, form, existing=existing, sidecar=sidecar, tars=tars or (), shard_items=items_per_tar
+            )
         job = connect().attach(job_id)
         if out is not None:
             if job.ended:
-                finish(job, out, as_json=False)
+                finish(job, output, as_json=False)
             else:
-                job.download(out)
+                job.download(output)
                 note(f"{describe(job.view)}; what is finished is in {out}")
             return
         for line in job.finished_lines():
@@ -117,10 +127,16 @@ def resume(job_id: JobId) -> None:
 
 
 @app.command()
-def retry(job_id: JobId, as_json: AsJson = False) -> None:
+def retry(
+    job_id: JobId,
+    codes: Annotated[
+        list[str] | None, typer.Option("--code", help="Only failures with this code, such as url_unreachable.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """A new job of the items that failed, with the same ids and seeds."""
     with told_errors():
-        view = _job(job_id).retry_failures().view
+        view = _job(job_id).retry_failures(codes=codes or None).view
     show(view, as_json=as_json, otherwise=lambda: print(view.id))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +12,16 @@ import typer
 
 from orchestrator.cli.connection import connect_for_work
 from orchestrator.cli.output import OK, SOME_FAILED, note, print_json, told_errors
-from orchestrator.client import Job, check_options, check_out
+from orchestrator.cli.outputs import (
+    ITEMS_PER_TAR,
+    Format,
+    ShardItems,
+    SidecarKind,
+    Tars,
+    WhatExists,
+    flags_of,
+)
+from orchestrator.client import Form, Job, NothingToSubmit, Output, Sidecar, check_options
 from orchestrator.domain.jobs import JobKind, JobState
 
 Model = Annotated[
@@ -43,7 +54,7 @@ MAX_FAILURES_LOOKED_AT = 10_000
 
 def caption(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help=SOURCES)],
-    out: Annotated[Path, typer.Option(help=".jsonl, .csv, or a folder for .txt files beside each name.")],
+    out: Annotated[Path, typer.Option(help=".jsonl, .csv, .parquet, or a folder for a .txt beside each name.")],
     model: Model = None,
     prompt: Annotated[str | None, typer.Option(help=CAPTION_PROMPT)] = None,
     image_column: Annotated[str | None, typer.Option(help="The column of a table that holds images.")] = None,
@@ -54,6 +65,11 @@ def caption(
     top_p: TopP = None,
     top_k: TopK = None,
     seed: Seed = None,
+    existing: WhatExists = None,
+    form: Format = None,
+    sidecar: SidecarKind = Sidecar.txt,
+    tars: Tars = None,
+    items_per_tar: ShardItems = ITEMS_PER_TAR,
     name: JobName = None,
     detach: Detach = False,
     as_json: JobAsJson = False,
@@ -62,22 +78,29 @@ def caption(
     options = _given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
     with told_errors():
         check_options(JobKind.caption, options)
-        check_out(out)
+        if tars is None and form is Form.webdataset:
+            tars = [Path(source) for source in sources if source.endswith(".tar")]
+        output = Output.of(out, form, existing=existing, sidecar=sidecar, tars=tars or (), shard_items=items_per_tar)
         connection = connect_for_work(model)
-        job = connection.client.caption(
-            sources,
-            image_column=image_column,
-            id_column=id_column,
-            prompt_column=prompt_column,
-            model=connection.model,
-            name=name,
-            **options,
-        )
-        _see_through(job, out, detach=detach, as_json=as_json)
+        with _done_already():
+            job = connection.client.caption(
+                sources,
+                image_column=image_column,
+                id_column=id_column,
+                prompt_column=prompt_column,
+                model=connection.model,
+                name=name,
+                out=output,
+                **options,
+            )
+        _see_through(job, output, detach=detach, as_json=as_json)
 
 
 def generate(
-    out: Annotated[Path, typer.Option(help="The folder for the images and results.jsonl.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="A folder for the images; .jsonl, .csv and .parquet name them only."),
+    ],
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="What to draw.")] = None,
     file: Annotated[Path | None, typer.Option(help=PROMPT_FILE)] = None,
     template: Annotated[str | None, typer.Option(help=TEMPLATE)] = None,
@@ -93,6 +116,9 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="JanusFlow only: steps from noise to image.")] = None,
     solver: Annotated[Literal["euler", "heun"] | None, typer.Option(help=SOLVER)] = None,
     seed: Seed = None,
+    existing: WhatExists = None,
+    form: Format = None,
+    items_per_tar: ShardItems = ITEMS_PER_TAR,
     name: JobName = None,
     detach: Detach = False,
     as_json: JobAsJson = False,
@@ -113,29 +139,43 @@ def generate(
     swept = _swept(sweep or [])
     with told_errors():
         check_options(JobKind.generate, options)
-        check_out(out)
+        output = Output.of(out, form, existing=existing, shard_items=items_per_tar)
         connection = connect_for_work(model)
-        job = connection.client.generate(
-            prompts or [],
-            file=file,
-            template=template,
-            id_column=id_column,
-            prompt_column=prompt_column,
-            sweep=swept,
-            model=connection.model,
-            name=name,
-            **options,
-        )
-        _see_through(job, out, detach=detach, as_json=as_json)
+        with _done_already():
+            job = connection.client.generate(
+                prompts or [],
+                file=file,
+                template=template,
+                id_column=id_column,
+                prompt_column=prompt_column,
+                sweep=swept,
+                model=connection.model,
+                name=name,
+                out=output,
+                **options,
+            )
+        _see_through(job, output, detach=detach, as_json=as_json)
 
 
-def finish(job: Job, out: Path, *, as_json: bool) -> None:
+@contextmanager
+def _done_already() -> Iterator[None]:
+    """Where `--existing skip` leaves nothing to do, that is no error."""
+    try:
+        yield
+    except NothingToSubmit as error:
+        if not error.done_already:
+            raise
+        note(str(error))
+        raise typer.Exit(OK) from None
+
+
+def finish(job: Job, output: Output, *, as_json: bool) -> None:
     """Write what an ended job has; exit 3 where some items failed."""
-    job.download(out)
+    job.download(output)
     items = job.view.items
     if as_json:
         print_json(job.view)
-    note(f"{items.results} results, {items.failures} failures, {items.cancelled} cancelled -> {out}")
+    note(f"{items.results} results, {items.failures} failures, {items.cancelled} cancelled -> {output.path}")
     if job.view.state is JobState.failed:
         note(f"the job failed: {job.view.state_reason}")
     if items.failures:
@@ -151,15 +191,16 @@ def _worth_another_try(job: Job) -> bool:
     return any(failure.code not in SAME_AGAIN for failure in islice(job.failures(), MAX_FAILURES_LOOKED_AT))
 
 
-def _see_through(job: Job, out: Path, *, detach: bool, as_json: bool) -> None:
+def _see_through(job: Job, output: Output, *, detach: bool, as_json: bool) -> None:
     if detach:
         if as_json:
             print_json(job.view)
-        note(f"submitted {job.id}; watch: janus jobs watch {job.id}; fetch: janus jobs results {job.id} --out {out}")
+        fetch = f"janus jobs results {job.id} {flags_of(output)}"
+        note(f"submitted {job.id}; watch: janus jobs watch {job.id}; fetch: {fetch}")
         raise typer.Exit(OK)
     note(f"submitted {job.id}; it goes on if this is interrupted (janus jobs watch {job.id})")
     job.wait(progress=True)
-    finish(job, out, as_json=as_json)
+    finish(job, output, as_json=as_json)
 
 
 def _swept(given: list[str]) -> dict[str, list[int | float | str]]:

@@ -1,11 +1,11 @@
-"""The Python client: `Client`, its jobs and its errors. It imports no torch, no database, no web framework."""
+"""The Python client: `Client` and `AsyncClient`, jobs, outputs, errors. It imports no torch, no pandas, no database."""
 
 from __future__ import annotations
 
-from orchestrator.client._client import Client
-from orchestrator.client._downloads import check_out
+from orchestrator.client._client import AsyncClient, Client
 from orchestrator.client._errors import (
     AuthenticationFailed,
+    BadOutput,
     BadSource,
     ClientError,
     Conflict,
@@ -14,33 +14,52 @@ from orchestrator.client._errors import (
     InvalidRequest,
     JobNotEnded,
     NotFound,
+    NothingToSubmit,
+    PackageMissing,
     PermissionDenied,
+    RateLimited,
     ServerError,
+    ServerFault,
     TransferFailed,
 )
-from orchestrator.client._job import Job
+from orchestrator.client._job import AsyncJob, Job
+from orchestrator.client._lines import FailureRecord, ImageRecord, ResultLine
 from orchestrator.client._options import check_options
+from orchestrator.client._outputs import Existing, Form, Output, Sidecar
 from orchestrator.client._progress import describe, describe_rate, format_seconds
 from orchestrator.client._verify import Verification
 
 __all__ = [
+    "AsyncClient",
+    "AsyncJob",
     "AuthenticationFailed",
+    "BadOutput",
     "BadSource",
     "Client",
     "ClientError",
     "Conflict",
     "ConnectionFailed",
+    "Existing",
+    "FailureRecord",
+    "Form",
+    "ImageRecord",
     "InvalidOption",
     "InvalidRequest",
     "Job",
     "JobNotEnded",
     "NotFound",
+    "NothingToSubmit",
+    "Output",
+    "PackageMissing",
     "PermissionDenied",
+    "RateLimited",
+    "ResultLine",
     "ServerError",
+    "ServerFault",
+    "Sidecar",
     "TransferFailed",
     "Verification",
     "check_options",
-    "check_out",
     "describe",
     "describe_rate",
     "format_seconds",

@@ -1,8 +1,10 @@
-"""Requests to the API: one way in, one place that knows keys, retries and problem documents."""
+"""Requests to the API as steps: one place that knows retries, idempotency keys and problem documents."""
 
 from __future__ import annotations
 
+import secrets
 import uuid
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
@@ -10,33 +12,18 @@ from pydantic import BaseModel
 
 from orchestrator.client._errors import ConnectionFailed, error_for
 from orchestrator.client._retries import RETRY_STATUSES, TryAgain, retry_after_seconds, with_retries
+from orchestrator.client._steps import Send, Steps
 
 A = TypeVar("A", bound=BaseModel)
 
 
-class Http:
-    """A connection to one server with one key.
+@dataclass(frozen=True)
+class Api:
+    """How a server is asked."""
 
-    Args:
-        transport: for tests and proxies; None is httpx's own.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        key: str,
-        *,
-        timeout_seconds: float,
-        max_retries: int,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        self._max_retries = max_retries
-        self._client = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {key}", "User-Agent": "janus-batch"},
-            timeout=timeout_seconds,
-            transport=transport,
-        )
+    url: str
+    timeout_seconds: float
+    max_retries: int
 
     def call(
         self,
@@ -48,9 +35,9 @@ class Http:
         body: Any = None,
         idempotency_key: str | None = None,
         repeatable: bool = False,
-    ) -> A:
+    ) -> Steps[A]:
         """Send a request and read its answer as `answer`. Raises ServerError and ConnectionFailed."""
-        response = self.send(
+        response = yield from self.send(
             method, path, params=params, body=body, idempotency_key=idempotency_key, repeatable=repeatable
         )
         return answer.model_validate_json(response.content)
@@ -64,38 +51,36 @@ class Http:
         body: Any = None,
         idempotency_key: str | None = None,
         repeatable: bool = False,
-    ) -> httpx.Response:
+    ) -> Steps[httpx.Response]:
         """Send a request, again where that is safe.
 
         Args:
             repeatable: doing it twice is the same as once, as it always is with GET, DELETE and an idempotency key.
                 Anything else is sent again only when the server surely did not act on it.
         """
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        headers = {"X-Request-Id": f"req_{secrets.token_hex(8)}"}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
         given = {name: value for name, value in (params or {}).items() if value is not None}
+        step = Send(method, path, given, body, headers, self.timeout_seconds)
         repeatable = repeatable or method in ("GET", "DELETE") or idempotency_key is not None
+        return (yield from with_retries(lambda: self._try(step, repeatable), max_retries=self.max_retries))
 
-        def attempt() -> httpx.Response:
-            try:
-                response = self._client.request(method, path, params=given, json=body, headers=headers)
-            except httpx.TransportError as error:
-                failed = ConnectionFailed(
-                    f"{self._client.base_url} did not answer: {error}. Is it up? (`janus doctor`)"
-                )
-                if repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-                    raise TryAgain(failed) from error
-                raise failed from error
-            if response.is_success:
-                return response
-            refused = error_for(response.status_code, _problem(response))
-            if response.status_code in RETRY_STATUSES and (repeatable or response.status_code == 429):
-                raise TryAgain(refused, retry_after_seconds(response))
-            raise refused
-
-        return with_retries(attempt, max_retries=self._max_retries)
-
-    def close(self) -> None:
-        self._client.close()
+    def _try(self, step: Send, repeatable: bool) -> Steps[httpx.Response]:
+        try:
+            response: httpx.Response = yield step
+        except httpx.TransportError as error:
+            told = f"{self.url} did not answer: {error}. Is it up? (`janus doctor`)"
+            failed = ConnectionFailed(told, step.headers["X-Request-Id"])
+            if repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                raise TryAgain(failed) from error
+            raise failed from error
+        if response.is_success:
+            return response
+        refused = error_for(response.status_code, _problem(response), retry_after_seconds(response))
+        if response.status_code in RETRY_STATUSES and (repeatable or response.status_code == 429):
+            raise TryAgain(refused, refused.retry_after_seconds)
+        raise refused
 
 
 def new_idempotency_key() -> str:

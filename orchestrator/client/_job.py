@@ -1,19 +1,23 @@
-"""A job in hand: look, wait, read results while it runs, download, verify."""
+"""A job in hand: look, wait, read results while it runs, download, verify. The same calls block or are awaited."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from orchestrator.client._downloads import download_results, encode_result
 from orchestrator.client._errors import JobNotEnded
-from orchestrator.client._http import Http, new_idempotency_key
+from orchestrator.client._faces import Awaited, Blocking, Call, Listing
+from orchestrator.client._http import Api, new_idempotency_key
+from orchestrator.client._lines import ResultLine, encode_line
+from orchestrator.client._outputs import Existing, Form, Output, Sidecar, download_results, write_dataset, write_frame
 from orchestrator.client._parts import finished_results
 from orchestrator.client._progress import ProgressBar
 from orchestrator.client._retries import MAX_SILENCE_SECONDS, Patience, growing_pauses
+from orchestrator.client._steps import Emit, Steps, Stream
+from orchestrator.client._steps import pause as let_time_go_by
 from orchestrator.client._transfers import Transfers
 from orchestrator.client._verify import Verification, verify_job
 from orchestrator.schemas import (
@@ -24,16 +28,25 @@ from orchestrator.schemas import (
     FailureView,
     JobView,
     PartsPage,
+    RetryCreate,
     UrlsView,
 )
 
+if TYPE_CHECKING:
+    import datasets
+    import pandas
 
-class Job:
-    """A job on the server. `view` is what was last seen of it; `refresh()` looks again."""
+J = TypeVar("J", bound="JobCalls[Any]")
+"""What a call gives for a job: Job, or AsyncJob."""
 
-    def __init__(self, http: Http, transfers: Transfers, view: JobView) -> None:
-        self._http = http
-        self._transfers = transfers
+
+class JobCalls(Generic[J]):
+    """What can be done with a job. `view` is what was last seen of it; `refresh()` looks again."""
+
+    def __init__(self, driver: Any, api: Api, transfers: Transfers, view: JobView) -> None:
+        self._driver = driver
+        self._api = api
+        self.transfers = transfers
         self.view = view
 
     @property
@@ -46,21 +59,28 @@ class Job:
 
     def __repr__(self) -> str:
         items = self.view.items
-        return f"<Job {self.id} {self.view.state} {items.finished}/{items.total} items, {items.failures} failed>"
+        counts = f"{items.finished}/{items.total} items, {items.failures} failed"
+        return f"<{type(self).__name__} {self.id} {self.view.state} {counts}>"
 
-    def refresh(self) -> JobView:
-        self.view = self._http.call(JobView, "GET", f"/v1/jobs/{self.id}")
-        return self.view
+    # --- Look -----------------------------------------------------------------------------------------------------
 
+    @Call
+    def refresh(self) -> Steps[JobView]:
+        """Look at the job again."""
+        return self.look()
+
+    @Call
     def wait(
         self,
         timeout_seconds: float | None = None,
         *,
         progress: bool = False,
         on_poll: Callable[[JobView], None] | None = None,
-    ) -> JobView:
+    ) -> Steps[JobView]:
         """Wait for the job's end, however often the server is away for a while.
 
+        Args:
+            progress: show how it goes: a bar on a terminal and in a notebook, else a line every few seconds.
         Raises:
             JobNotEnded: at the timeout; the job goes on.
             ConnectionFailed, ServerError: where no timeout was given, after ten minutes without an answer.
@@ -68,8 +88,8 @@ class Job:
         give_up_at = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
         patience = Patience(MAX_SILENCE_SECONDS if timeout_seconds is None else math.inf)
         with ProgressBar(enabled=progress) as bar:
-            for pause in growing_pauses():
-                view = patience.ask(self.refresh)
+            for seconds in growing_pauses():
+                view = yield from patience.ask(self.look())
                 if view is None:
                     bar.tell_silence(self.id)
                 else:
@@ -78,85 +98,171 @@ class Job:
                         on_poll(view)
                     if view.state.ended:
                         return view
-                if time.monotonic() + pause > give_up_at:
+                if time.monotonic() + seconds > give_up_at:
                     reason = "the server does not answer" if view is None else view.waiting_reason or ""
                     raise JobNotEnded(f"{self.id} is {self.view.state} after {timeout_seconds} s: {reason}")
-                time.sleep(pause)
+                yield from let_time_go_by(seconds)
         raise AssertionError("unreachable")
 
-    def cancel(self) -> JobView:
+    @Listing
+    def failures(self) -> Stream[FailureView, None]:
+        """Items without a result, in item order."""
+        after: int | None = -1
+        while after is not None:
+            path = f"/v1/jobs/{self.id}/failures"
+            page = yield from self._api.call(FailuresPage, "GET", path, params={"after_index": after})
+            for failure in page.failures:
+                yield Emit(failure)
+            after = page.next_index
+
+    @Listing
+    def events(self) -> Stream[EventView, None]:
+        """What happened to the job and its shards, in order."""
+        after: int | None = 0
+        while after is not None:
+            path = f"/v1/jobs/{self.id}/events"
+            page = yield from self._api.call(EventsPage, "GET", path, params={"after_id": after})
+            for event in page.events:
+                yield Emit(event)
+            after = page.next_id
+
+    # --- Change ---------------------------------------------------------------------------------------------------
+
+    @Call
+    def cancel(self) -> Steps[JobView]:
+        """Stop it; what is finished stays."""
         return self._act("cancel")
 
-    def pause(self) -> JobView:
+    @Call
+    def pause(self) -> Steps[JobView]:
+        """Start nothing more until it is resumed."""
         return self._act("pause")
 
-    def resume(self) -> JobView:
+    @Call
+    def resume(self) -> Steps[JobView]:
+        """Go on after a pause."""
         return self._act("resume")
 
-    def delete(self) -> None:
+    @Call
+    def delete(self) -> Steps[None]:
         """Delete a job that has ended, with all that it made; and its upload, where no other job uses that.
 
         Raises Conflict while it runs.
         """
-        self._http.send("DELETE", f"/v1/jobs/{self.id}")
+        yield from self._api.send("DELETE", f"/v1/jobs/{self.id}")
 
-    def retry_failures(self, *, idempotency_key: str | None = None) -> Job:
-        """A new job of the items that failed, with the same ids and seeds; the same job for the same key."""
+    @Call
+    def retry_failures(self, *, codes: Iterable[str] | None = None, idempotency_key: str | None = None) -> Steps[J]:
+        """A new job of the items that failed, with the same ids and seeds; the same job for the same key.
+
+        Args:
+            codes: of the failures that are worth another try; all where they are left out.
+        Raises:
+            Conflict: the job has not ended, or no item failed so.
+        """
         key = idempotency_key or new_idempotency_key()
-        view = self._http.call(JobView, "POST", f"/v1/jobs/{self.id}/retry", idempotency_key=key)
-        return Job(self._http, self._transfers, view)
+        body = RetryCreate(codes=None if codes is None else sorted(set(codes))).model_dump(exclude_none=True)
+        path = f"/v1/jobs/{self.id}/retry"
+        view = yield from self._api.call(JobView, "POST", path, body=body, idempotency_key=key)
+        return cast(J, type(self)(self._driver, self._api, self.transfers, view))
 
-    def results(self) -> Iterator[dict[str, Any]]:
+    # --- Results --------------------------------------------------------------------------------------------------
+
+    @Listing
+    def results(self) -> Stream[ResultLine, None]:
         """Result lines in item order, each as soon as its shard is finished; ends when the job has.
 
         Raises ConnectionFailed or ServerError after ten minutes without an answer, TransferFailed.
         """
-        yield from finished_results(self, follow=True)
+        return finished_results(self, lambda line: cast(ResultLine, line), follow=True)
 
-    def parts(self, *, from_index: int = 0, limit: int = 100) -> PartsPage:
-        """A page of finished parts, in item order."""
-        params = {"from_index": from_index, "limit": limit}
-        return self._http.call(PartsPage, "GET", f"/v1/jobs/{self.id}/results", params=params)
-
-    def failures(self) -> Iterator[FailureView]:
-        """Items without a result, in item order."""
-        after: int | None = -1
-        while after is not None:
-            page = self._http.call(FailuresPage, "GET", f"/v1/jobs/{self.id}/failures", params={"after_index": after})
-            yield from page.failures
-            after = page.next_index
-
-    def events(self) -> Iterator[EventView]:
-        after: int | None = 0
-        while after is not None:
-            page = self._http.call(EventsPage, "GET", f"/v1/jobs/{self.id}/events", params={"after_id": after})
-            yield from page.events
-            after = page.next_id
-
-    def finished_lines(self) -> Iterator[bytes]:
+    @Listing
+    def finished_lines(self) -> Stream[bytes, None]:
         """Result lines that are there now, as JSON text, without waiting for more."""
-        yield from (encode_result(result) for result in finished_results(self, follow=False))
+        return finished_results(self, encode_line, follow=False)
 
-    def download(self, path: str | Path) -> Path:
-        """Write the results to `path`: `.jsonl`, `.csv`, or a folder (captions as `.txt`, images as `.png`)."""
-        return download_results(self, Path(path))
+    @Call
+    def parts(self, *, from_index: int = 0, limit: int = 100) -> Steps[PartsPage]:
+        """A page of finished parts, in item order."""
+        return self.look_at_parts(from_index, limit)
 
-    def verify(self) -> Verification:
+    @Call
+    def urls(self, names: list[str]) -> Steps[list[str]]:
+        """Presigned URLs of objects of this job."""
+        return self.make_urls(names)
+
+    @Call
+    def download(
+        self,
+        path: str | Path | Output,
+        *,
+        form: Form | str | None = None,
+        existing: Existing | str | None = None,
+        sidecar: Sidecar | str = Sidecar.txt,
+        tars: Iterable[str | Path] = (),
+        shard_items: int = 1000,
+    ) -> Steps[Path]:
+        """Write what is finished: `.jsonl`, `.csv`, `.parquet`, or a folder of sidecars or images.
+
+        Args:
+            path: a place, or an Output, which says all that follows.
+            form: what the path's ending does not say: `webdataset` and `dataset` are folders too.
+            existing: what to do with results that are there already: `skip`, `overwrite`, `append` or `prepend`.
+                Where it is left out a file is replaced, and a caption that somebody else wrote is a BadOutput.
+            sidecar: what stands beside each name in a folder of captions: its text, or its line as `json`.
+            tars: of `webdataset`, the local tars that were captioned: their samples are copied, a tar for each.
+            shard_items: of `webdataset` without tars, items in each.
+        Raises:
+            BadOutput: it cannot be written there, or not so.
+            PackageMissing: the form needs an extra of this package.
+            TransferFailed: an object cannot be read, or is not as it was made.
+        """
+        if not isinstance(path, Output):
+            path = Output.of(path, form, existing=existing, sidecar=sidecar, tars=tars, shard_items=shard_items)
+        return download_results(self, path)
+
+    @Call
+    def to_pandas(self) -> Steps[pandas.DataFrame]:
+        """What is finished as a DataFrame, in memory: the columns of `.parquet`. Needs the extra `tables`."""
+        return write_frame(self)
+
+    @Call
+    def to_dataset(self, folder: str | Path | None = None) -> Steps[datasets.Dataset]:
+        """What is finished as a `datasets.Dataset` on disk, drawn images in it. Needs the extra `datasets`.
+
+        Args:
+            folder: where it is kept, for `datasets.load_from_disk`; without it, until this process ends.
+        """
+        return write_dataset(self, None if folder is None else Path(folder))
+
+    @Call
+    def verify(self) -> Steps[Verification]:
         """Recompute the job's promise from its objects: every item once, every digest right."""
         return verify_job(self)
 
-    def urls(self, names: list[str]) -> list[str]:
-        """Presigned URLs of objects of this job."""
-        body = DownloadsCreate(names=names).model_dump()
-        return self._http.call(UrlsView, "POST", f"/v1/jobs/{self.id}/downloads", body=body, repeatable=True).urls
+    # --- As steps, for what is made of several calls ----------------------------------------------------------------
 
-    def fetch(self, url: str) -> bytes:
-        return self._transfers.get(url)
-
-    @property
-    def transfers(self) -> Transfers:
-        return self._transfers
-
-    def _act(self, verb: str) -> JobView:
-        self.view = self._http.call(JobView, "POST", f"/v1/jobs/{self.id}/{verb}", repeatable=True)
+    def look(self) -> Steps[JobView]:
+        self.view = yield from self._api.call(JobView, "GET", f"/v1/jobs/{self.id}")
         return self.view
+
+    def look_at_parts(self, from_index: int, limit: int) -> Steps[PartsPage]:
+        params = {"from_index": from_index, "limit": limit}
+        return (yield from self._api.call(PartsPage, "GET", f"/v1/jobs/{self.id}/results", params=params))
+
+    def make_urls(self, names: list[str]) -> Steps[list[str]]:
+        body = DownloadsCreate(names=names).model_dump()
+        path = f"/v1/jobs/{self.id}/downloads"
+        return (yield from self._api.call(UrlsView, "POST", path, body=body, repeatable=True)).urls
+
+    def _act(self, verb: str) -> Steps[JobView]:
+        self.view = yield from self._api.call(JobView, "POST", f"/v1/jobs/{self.id}/{verb}", repeatable=True)
+        return self.view
+
+
+class Job(JobCalls["Job"], Blocking):
+    """A job of `Client`: each call blocks until it is done."""
+
+
+class AsyncJob(JobCalls["AsyncJob"], Awaited):
+    """A job of `AsyncClient`: each call is awaited, each iteration is `async for`."""

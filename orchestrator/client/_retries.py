@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import httpx
 
 from orchestrator.client._errors import ConnectionFailed, ServerError
+from orchestrator.client._steps import Steps, pause
 
 RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_DELAY_SECONDS = 0.25
 MAX_DELAY_SECONDS = 8.0
+MAX_RETRY_AFTER_SECONDS = 60.0
 FIRST_POLL_SECONDS = 0.2
 MAX_POLL_SECONDS = 2.0
 MAX_SILENCE_SECONDS = 600.0  # of a server, while somebody waits for a job
@@ -30,23 +34,30 @@ class TryAgain(Exception):
         self.after_seconds = after_seconds
 
 
-def with_retries(attempt: Callable[[], T], *, max_retries: int, sleep: Callable[[float], None] = time.sleep) -> T:
-    """Call until it does not raise TryAgain; the last cause is raised once retries are used up."""
+def with_retries(attempt: Callable[[], Steps[T]], *, max_retries: int) -> Steps[T]:
+    """Try until it does not raise TryAgain; the last cause is raised once retries are used up."""
     for retry in range(max_retries + 1):
         try:
-            return attempt()
+            return (yield from attempt())
         except TryAgain as again:
             if retry == max_retries:
                 raise again.cause from None
             backoff = min(FIRST_DELAY_SECONDS * 2**retry, MAX_DELAY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311
-            sleep(backoff if again.after_seconds is None else again.after_seconds)
+            yield from pause(backoff if again.after_seconds is None else again.after_seconds)
     raise AssertionError("unreachable")
 
 
 def retry_after_seconds(response: httpx.Response) -> float | None:
-    """The server's Retry-After in seconds, at most a minute."""
-    value = response.headers.get("retry-after", "")
-    return min(float(value), 60.0) if value.isdigit() else None
+    """The server's Retry-After, seconds or a date, in seconds from now, at most a minute."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return min(float(value), MAX_RETRY_AFTER_SECONDS)
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
 class Patience:
@@ -57,11 +68,11 @@ class Patience:
         self._clock = clock
         self._silent_since: float | None = None
 
-    def ask(self, call: Callable[[], T]) -> T | None:
+    def ask(self, call: Steps[T]) -> Steps[T | None]:
         """The answer, or None where there is none yet. Raises the last error when it was silent for too long."""
         asked_at = self._clock()
         try:
-            answer = call()
+            answer = yield from call
         except (ConnectionFailed, ServerError) as error:
             if isinstance(error, ServerError) and error.status < 500:
                 raise

@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Self, TypeVar
 
 import httpx
 
 from orchestrator.client._errors import TransferFailed
 from orchestrator.client._retries import RETRY_STATUSES, TryAgain, with_retries
+from orchestrator.client._steps import Driver, work
 
 URLS_AT_ONCE = 500
 T = TypeVar("T")
+
+
+class Crew:
+    """Threads for one piece of work, of which more is begun while some is being done."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="transfer")
+        self._running: set[Future[object]] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def begin(self, call: Callable[[], object]) -> None:
+        """Call it in a thread, as soon as one is free; the first error of an earlier one is raised."""
+        while len(self._running) > self._threads:
+            done, self._running = wait(self._running, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+        self._running.add(self._pool.submit(call))
+
+    def finish(self) -> None:
+        """Wait for all that was begun."""
+        for future in self._running:
+            future.result()
 
 
 class Transfers:
@@ -31,7 +62,7 @@ class Transfers:
         timeout_seconds: float = 120,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._threads = threads
+        self.threads = threads
         self._max_retries = max_retries
         self._client = httpx.Client(
             timeout=timeout_seconds,
@@ -39,12 +70,32 @@ class Transfers:
             transport=transport,
         )
 
+    def with_retries(self, max_retries: int) -> Self:
+        """The same connections, and so many retries."""
+        other = copy.copy(self)
+        other._max_retries = max_retries
+        return other
+
     def put(self, url: str, data: bytes) -> None:
         self._send("PUT", url, lambda: data)
 
     def put_pieces(self, url: str, pieces: Callable[[], Iterator[bytes]], num_bytes: int) -> None:
         """Send so many bytes a piece at a time; `pieces` is called for each try."""
         self._send("PUT", url, pieces, {"Content-Length": str(num_bytes)})
+
+    def holds(self, url: str, pieces: Callable[[], Iterator[bytes]]) -> bool:
+        """Whether the object at a link to GET is these bytes, as far as its ETag says; False where it cannot say."""
+        try:
+            response = self._send("GET", url, headers={"Range": "bytes=0-0"})
+        except TransferFailed as error:
+            if error.status is None:
+                raise
+            return False
+        digest = hashlib.md5(usedforsecurity=False)
+        for piece in pieces():
+            digest.update(piece)
+        etag: str = response.headers.get("etag", "")
+        return etag.strip('"') == digest.hexdigest()
 
     def put_file(self, url: str, file: IO[bytes]) -> None:
         """Send a file from its beginning, a piece at a time."""
@@ -82,23 +133,20 @@ class Transfers:
                 raise TryAgain(_silence("GET", name, error)) from error
             return digest.hexdigest()
 
-        return with_retries(attempt, max_retries=self._max_retries)
+        return self._with_retries(attempt)
 
     def map(self, work: Callable[[T], object], inputs: Iterable[T]) -> None:
         """Call `work` for each input in threads; inputs are taken as threads get free. The first error is raised."""
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="transfer") as pool:
-            running: set[Future[object]] = set()
+        with Crew(self.threads) as crew:
             for value in inputs:
-                running.add(pool.submit(work, value))
-                if len(running) > self._threads:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
-            for future in running:
-                future.result()
+                crew.begin(partial(work, value))
+            crew.finish()
 
     def close(self) -> None:
         self._client.close()
+
+    def _with_retries(self, attempt: Callable[[], T]) -> T:
+        return Driver().run(with_retries(lambda: work(attempt), max_retries=self._max_retries))
 
     def _send(
         self,
@@ -118,7 +166,7 @@ class Transfers:
                 return response
             raise _refusal(method, name, response)
 
-        return with_retries(attempt, max_retries=self._max_retries)
+        return self._with_retries(attempt)
 
 
 def _silence(method: str, name: str, error: Exception) -> TransferFailed:

@@ -7,15 +7,17 @@ import json
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from orchestrator.client._downloads import read_lines
 from orchestrator.client._errors import TransferFailed
+from orchestrator.client._lines import read_lines
+from orchestrator.client._steps import Steps, work
 from orchestrator.client._transfers import URLS_AT_ONCE, in_groups
 from orchestrator.domain.shards import image_name
 
 if TYPE_CHECKING:
-    from orchestrator.client._job import Job
+    from orchestrator.client._job import JobCalls
 
 
 @dataclass
@@ -32,46 +34,49 @@ class Verification:
         return not self.problems
 
 
-def verify_job(job: Job) -> Verification:
+def verify_job(job: JobCalls[Any]) -> Steps[Verification]:
     """Download manifest, results, failures, parts and images, and recompute every count and digest."""
     found = Verification(job.id)
-    view = job.refresh()
+    view = yield from job.look()
     if not view.state.ended or view.manifest_sha256 is None:
         found.problems.append(f"the job is {view.state} and has no manifest; verify it once it has ended")
         return found
     checker = _Checker(job, found)
     manifest_file = io.BytesIO()
-    if not checker.fetch("manifest.json", view.manifest_sha256, manifest_file):
+    if not (yield from checker.fetch("manifest.json", view.manifest_sha256, manifest_file)):
         return found
     manifest = json.loads(manifest_file.getvalue())
     checker.check_counts(manifest, view.items.model_dump())
     objects, prefix = manifest["objects"], f"jobs/{job.id}/"
     with tempfile.TemporaryFile() as failures:
-        if checker.fetch("failures.jsonl", objects["failures.jsonl"]["sha256"], failures):
-            checker.check_failures(failures, manifest["items"])
-    checker.check_objects((part["key"].removeprefix(prefix), part["sha256"]) for part in manifest["parts"])
+        if (yield from checker.fetch("failures.jsonl", objects["failures.jsonl"]["sha256"], failures)):
+            yield from work(partial(checker.check_failures, failures, manifest["items"]))
+    yield from checker.check_objects((part["key"].removeprefix(prefix), part["sha256"]) for part in manifest["parts"])
     with tempfile.TemporaryFile() as results:
-        if checker.fetch("results.jsonl", objects["results.jsonl"]["sha256"], results):
-            checker.check_lines(results, manifest["items"])
+        if (yield from checker.fetch("results.jsonl", objects["results.jsonl"]["sha256"], results)):
+            yield from work(partial(checker.check_lines, results, manifest["items"]))
             images = (image for line in read_lines(results) for image in line.get("images", ()))
-            checker.check_objects((image_name(image["file"], image["sha256"]), image["sha256"]) for image in images)
+            names = ((image_name(image["file"], image["sha256"]), image["sha256"]) for image in images)
+            yield from checker.check_objects(names)
     return found
 
 
 class _Checker:
-    def __init__(self, job: Job, found: Verification) -> None:
+    def __init__(self, job: JobCalls[Any], found: Verification) -> None:
         self._job = job
         self._found = found
 
-    def fetch(self, name: str, sha256: str, file: IO[bytes]) -> bool:
+    def fetch(self, name: str, sha256: str, file: IO[bytes]) -> Steps[bool]:
         """Write an object to `file`; False with a problem noted where it is not as it was made."""
-        return self._check(name, sha256, self._job.urls([name])[0], file)
+        (url,) = yield from self._job.make_urls([name])
+        return (yield from work(partial(self._check, name, sha256, url, file)))
 
-    def check_objects(self, digests: Iterable[tuple[str, str]]) -> None:
-        for group in in_groups(digests, URLS_AT_ONCE):
-            urls = self._job.urls([name for name, _ in group])
-            work = [(name, sha256, url) for (name, sha256), url in zip(group, urls, strict=True)]
-            self._job.transfers.map(lambda one: self._check(*one), work)
+    def check_objects(self, digests: Iterable[tuple[str, str]]) -> Steps[None]:
+        groups = in_groups(digests, URLS_AT_ONCE)
+        while group := (yield from work(partial(next, groups, None))):
+            urls = yield from self._job.make_urls([name for name, _ in group])
+            each = [(name, sha256, url) for (name, sha256), url in zip(group, urls, strict=True)]
+            yield from work(partial(self._job.transfers.map, lambda one: self._check(*one), each))
 
     def check_counts(self, manifest: dict[str, Any], counted: dict[str, int]) -> None:
         items = manifest["items"]

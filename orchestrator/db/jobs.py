@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -83,14 +84,18 @@ def find_by_idempotency_key(
     return _find_same_request(session, team_id, idempotency_key, request_sha256)
 
 
-def retry_sha256(job: JobRow) -> str:
-    """What stands for the request in a retry's row: which job it retries."""
-    return f"retry of {job.id}"
+def retry_sha256(job: JobRow, codes: Sequence[str] = ()) -> str:
+    """What stands for the request in a retry's row: which job it retries, and which of its failures."""
+    return f"retry of {job.id}" + (f": {hashlib.sha256(' '.join(codes).encode()).hexdigest()[:32]}" if codes else "")
 
 
-def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None = None) -> tuple[JobRow, bool]:
+def create_retry(
+    session: Session, job: JobRow, codes: Sequence[str] = (), *, idempotency_key: str | None = None
+) -> tuple[JobRow, bool]:
     """A job of the items that failed in one that has ended, or the one that this key made: (job, created).
 
+    Args:
+        codes: of the failures to try again, in order; none are all.
     Raises:
         Conflict: there is nothing to retry, or the key was used for something else.
         NotFound: it was deleted meanwhile.
@@ -101,6 +106,8 @@ def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None =
         raise NotFound(f"there is no job {job.id!r}")
     if not JobState(job.state).ended or not job.num_failures:
         raise Conflict(f"{job.id} is {job.state} with {job.num_failures} failures; there is nothing to retry")
+    if codes and not _has_failures(session, job.id, codes):
+        raise Conflict(f"no item of {job.id} failed with {' or '.join(codes)}; there is nothing to retry")
     kind = JobKind(job.kind)
     return create_job(
         session,
@@ -109,12 +116,17 @@ def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None =
         kind=kind,
         model=job.model,
         options=options_for(kind, job.options),
-        input={"retry_of": job.id, "upload": job.upload_id},
+        input={"retry_of": job.id, "upload": job.upload_id} | ({"codes": list(codes)} if codes else {}),
         shard_items=job.shard_items,
         priority=job.priority,
         idempotency_key=idempotency_key,
-        request_sha256=retry_sha256(job),
+        request_sha256=retry_sha256(job, codes),
     )
+
+
+def _has_failures(session: Session, job_id: str, codes: Sequence[str]) -> bool:
+    with_code = select(FailureRow.index).where(FailureRow.job_id == job_id, FailureRow.code.in_(codes))
+    return session.scalars(with_code.limit(1)).first() is not None
 
 
 def get_job(session: Session, job_id: str, *, team_id: str | None = None) -> JobRow:

@@ -50,8 +50,12 @@ def list_shards(session: Session, job_id: str, *, from_index: int = 0, limit: in
     return session.scalars(statement.order_by(ShardRow.first_index).limit(limit)).all()
 
 
-def failed_by_object(session: Session, job_id: str) -> Iterator[tuple[str, frozenset[int]]]:
-    """For each items object of a job with failures: its key, and the indexes that failed, in item order."""
+def failed_by_object(session: Session, job_id: str, codes: Sequence[str] = ()) -> Iterator[tuple[str, frozenset[int]]]:
+    """For each items object of a job with failures: its key, and the indexes that failed, in item order.
+
+    Args:
+        codes: of the failures that count; none are all.
+    """
     inside = (FailureRow.index >= ShardRow.first_index) & (FailureRow.index < ShardRow.first_index + ShardRow.num_items)
     statement = (
         select(ShardRow.items_key, func.array_agg(FailureRow.index))
@@ -60,6 +64,8 @@ def failed_by_object(session: Session, job_id: str) -> Iterator[tuple[str, froze
         .group_by(ShardRow.items_key)
         .order_by(func.min(FailureRow.index))
     )
+    if codes:
+        statement = statement.where(FailureRow.code.in_(codes))
     for key, indexes in session.execute(statement).all():
         yield key, frozenset(indexes)
 

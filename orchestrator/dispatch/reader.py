@@ -5,7 +5,7 @@ One transaction a job: a reader that dies leaves nothing behind but objects that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -129,7 +129,8 @@ class Reader:
 
     def _items(self, session: Session, job: JobRow) -> Iterator[Item]:
         if "retry_of" in job.input:
-            return self._failed_items(session, jobs.get_job(session, job.input["retry_of"], team_id=job.team_id))
+            failed = jobs.get_job(session, job.input["retry_of"], team_id=job.team_id)
+            return self._failed_items(session, failed, job.input.get("codes", ()))
         upload_id = job.input.get("upload")
         prefix = upload_prefix(job.team_id, upload_id) if upload_id else ""
         names = ImageNames(prefix, allow_urls=self._allow_image_urls, places=self._places, team_id=job.team_id)
@@ -137,11 +138,11 @@ class Reader:
         reader = ItemReader(options, names, max_line_bytes=self._max_item_line_bytes)
         return reader.read(self._raw_items(job, prefix))
 
-    def _failed_items(self, session: Session, job: JobRow) -> Iterator[Item]:
+    def _failed_items(self, session: Session, job: JobRow, codes: Sequence[str]) -> Iterator[Item]:
         """The items that failed, with the seeds they had, so that a second try asks for the same answer."""
         options = options_for(JobKind(job.kind), job.options)
         new_index = 0
-        for key, failed in failed_by_object(session, job.id):
+        for key, failed in failed_by_object(session, job.id, codes):
             for line in self._store.lines(key, max_line_bytes=MAX_LINE_BYTES):
                 item = Item.from_line(line)
                 if item.index in failed:

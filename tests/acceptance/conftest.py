@@ -33,3 +33,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = rng.integers(0, 255, (40 + 5 * number, 60, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"photo-{number:02d}.jpg")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fast_system(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system with one worker whose engine computes nothing, for tests of what is around it."""
+    system = System(servers.environment(), tmp_path_factory.mktemp("fast"), "chaos")
+    try:
+        system.start(0)
+        system.run("worker", "tests.chaos.process", CHAOS_ROLE="worker", JANUS_WORKER_ID="fast")
+        system.wait_for_workers(1)
+        yield system
+    finally:
+        system.stop()

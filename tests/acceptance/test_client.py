@@ -66,7 +66,7 @@ def test_results_outlive_their_links(hurt_system: System) -> None:
             if result["index"] in (3, 17):
                 time.sleep(LINK_SECONDS + 1.5)  # whoever reads takes their time; no signal says that a link expired
         with pytest.raises(TransferFailed, match="403"):
-            job.fetch(link)
+            job.transfers.get(link)
     assert seen == list(range(24))
 
 

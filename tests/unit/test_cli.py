@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import connection, jobs, models, output, servers, submit
 from orchestrator.cli.main import app
+from orchestrator.client import Output
 from orchestrator.local.errors import StackError
 from orchestrator.local.stack import ProcessStatus, StackInfo, StackStatus
 from orchestrator.schemas import FailureView, JobView, ModelView
@@ -175,9 +176,9 @@ class FakeJob:
         options = {"prompt": "What is it?", "steps": None}
         self.view = JobView.model_validate(VIEW | {"state": "completed", "items": items, "options": options})
 
-    def download(self, out: Path) -> None:
-        if out.name == "readonly":
-            raise PermissionError(13, "Permission denied", str(out))
+    def download(self, out: Output) -> None:
+        if out.path.name == "readonly":
+            raise PermissionError(13, "Permission denied", str(out.path))
 
     def failures(self) -> Iterator[FailureView]:
         for index, code in enumerate(self._codes):
@@ -191,7 +192,7 @@ def test_another_try_is_offered_only_where_it_may_help(
     codes: list[str], offered: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(typer.Exit) as ended:
-        submit.finish(FakeJob(codes), Path("x.jsonl"), as_json=True)  # type: ignore[arg-type]
+        submit.finish(FakeJob(codes), Output.of("x.jsonl"), as_json=True)  # type: ignore[arg-type]
     told = capsys.readouterr()
     assert ended.value.exit_code == 3
     assert ("janus jobs retry job_1" in told.err) is offered

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,13 +15,15 @@ import pytest
 
 from orchestrator.client import (
     AuthenticationFailed,
+    BadOutput,
     BadSource,
     Client,
     ClientError,
     ConnectionFailed,
+    Output,
+    RateLimited,
     ServerError,
     _retries,
-    check_out,
     format_seconds,
 )
 from orchestrator.client._sources import SourceItem, read_image_sources, read_prompt_sources
@@ -45,7 +50,7 @@ def client_of(answer: Callable[[httpx.Request], httpx.Response]) -> Client:
 
 def submit(client: Client, key: str | None = None) -> Any:
     request = GenerateJobCreate(kind="generate", model="m", input=JobInput(items=[{"prompt": "p"}]))
-    return client._create(request, key)
+    return client._driver.run(client._create(request, key))
 
 
 def test_one_idempotency_key_for_all_tries_of_a_call_and_another_for_the_next_call() -> None:
@@ -111,11 +116,23 @@ def test_call_that_may_have_been_done_is_not_sent_twice() -> None:
 
 def test_server_is_asked_to_wait_as_long_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    answers = iter([httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(200, json=VIEW)])
-    monkeypatch.setattr(_retries.with_retries, "__kwdefaults__", {"sleep": waited.append})
+    in_nine = format_datetime(datetime.now(UTC) + timedelta(seconds=9.5), usegmt=True)
+    headers = [{"retry-after": "7"}, {"retry-after": in_nine}, {"retry-after": "soon"}]
+    answers = iter([*(httpx.Response(429, headers=each) for each in headers), httpx.Response(200, json=VIEW)])
+    monkeypatch.setattr("orchestrator.client._steps.time", SimpleNamespace(sleep=waited.append))
     with client_of(lambda _: next(answers)) as client:
         client.attach("job_1")
-    assert waited == [7.0]
+    assert waited == [7.0, pytest.approx(9, abs=1), 0]
+
+
+def test_server_that_is_asked_too_often_says_for_how_long() -> None:
+    answer = httpx.Response(429, headers={"retry-after": "30"}, json={"code": "too_many_requests"})
+    with (
+        client_of(lambda _: answer) as client,
+        pytest.raises(RateLimited) as caught,
+    ):
+        client.with_options(max_retries=0).attach("job_1")
+    assert caught.value.retry_after_seconds == 30
 
 
 def test_missing_server_or_key_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,10 +179,15 @@ def test_source_that_cannot_be_read_is_told(source: str) -> None:
 
 
 def test_output_that_cannot_be_written_is_told() -> None:
-    check_out(Path("a.jsonl"))
-    check_out(Path("folder"))
-    with pytest.raises(BadSource, match="parquet"):
-        check_out(Path("a.parquet"))
+    assert Output.of("a.parquet").form == "parquet"
+    assert Output.of("folder").form == "folder"
+    with pytest.raises(BadOutput, match="xlsx"):
+        Output.of("a.xlsx")
+    with pytest.raises(BadOutput, match="one of jsonl, csv"):
+        Output.of("a.jsonl", "xml")
+    for given in ({"existing": "append"}, {"form": "webdataset", "existing": "skip"}, {"tars": ["a.tar"]}):
+        with pytest.raises(BadOutput):
+            Output.of("a.jsonl" if "form" not in given else "folder", **given)  # type: ignore[arg-type]
 
 
 def test_seconds_for_people() -> None:

@@ -22,12 +22,13 @@ from orchestrator.client import (
     JobNotEnded,
     ServerError,
     TransferFailed,
-    _downloads,
     _parts,
     _retries,
 )
+from orchestrator.client._outputs.names import SidecarNames
+from orchestrator.client._outputs.tables import write_csv
 from orchestrator.client._retries import Patience
-from orchestrator.client._sidecars import SidecarNames
+from orchestrator.client._steps import Driver, work
 from orchestrator.client._transfers import Transfers
 from orchestrator.domain.jobs import JobKind
 from tests.unit.test_client import VIEW
@@ -344,24 +345,33 @@ def test_patience_ends_after_so_much_silence_on_end_and_never_bears_a_refusal() 
     now = [0.0]
     patience = Patience(10, clock=lambda: now[0])
 
+    def ask(call: Callable[[], Any]) -> Any:
+        return Driver().run(patience.ask(work(call)))
+
     def silent() -> None:
         raise ConnectionFailed("nobody there")
 
-    assert patience.ask(silent) is None
+    assert ask(silent) is None
     now[0] = 9
-    assert patience.ask(silent) is None
-    assert patience.ask(lambda: 1) == 1
+    assert ask(silent) is None
+    assert ask(lambda: 1) == 1
     now[0] = 18
-    assert patience.ask(silent) is None
+    assert ask(silent) is None
     now[0] = 28
     with pytest.raises(ConnectionFailed):
-        patience.ask(silent)
+        ask(silent)
 
     def refused() -> None:
         raise ServerError(404, {})
 
     with pytest.raises(ServerError):
-        patience.ask(refused)
+        ask(refused)
+
+
+def table_of(lines: list[dict[str, Any]]) -> bytes:
+    file = io.BytesIO()
+    write_csv(file, JobKind.caption, lines)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -369,13 +379,14 @@ def test_patience_ends_after_so_much_silence_on_end_and_never_bears_a_refusal() 
     ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\ttext", "\rtext", "\ntext", "  =1+1", "\uff1d1", "=cmd|' /C calc'!A0"],
 )
 def test_a_cell_of_a_table_is_never_a_formula(caption: str) -> None:
-    rows = b"".join(_downloads._as_csv(JobKind.caption, [{"index": 0, "id": caption, "caption": caption}]))
+    line = {"index": 0, "id": caption, "caption": caption}
+    rows = table_of([line])
     [row] = csv.DictReader(io.StringIO(rows.decode(), newline=""))
     assert (row["id"], row["caption"]) == (f"'{caption}", f"'{caption}")
 
 
 def test_an_ordinary_cell_stays_as_it_is() -> None:
     for caption in ("a cat - asleep", "", "1 = 1", "tab\tinside"):
-        rows = b"".join(_downloads._as_csv(JobKind.caption, [{"index": 0, "id": "a", "caption": caption}]))
+        rows = table_of([{"index": 0, "id": "a", "caption": caption}])
         [row] = csv.DictReader(io.StringIO(rows.decode(), newline=""))
         assert row["caption"] == caption

@@ -48,7 +48,6 @@ class FakeServer:
         client = Client("http://janus.test", "k", transport=httpx.MockTransport(self._api))
         client._transfers.close()
         client._transfers = Transfers(max_retries=0, transport=httpx.MockTransport(self._store))
-        client._uploads = Uploads(client._http, client._transfers)
         return client
 
     def _api(self, request: httpx.Request) -> httpx.Response:
@@ -177,19 +176,19 @@ def test_urls_of_a_manifest_stay_as_they_are(photos: Path) -> None:
     assert (both["image"][0]["object"], both["image"][1]) == ("bundles/000000000", url)
 
 
-def test_file_that_changes_while_it_is_sent_costs_no_other(photos: Path) -> None:
+def test_file_that_changes_while_it_is_sent_costs_no_other(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("2", "3", "4"):
         (photos / "x" / f"{name}.jpg").write_bytes(name.encode() * 3)
     server = FakeServer()
     with server.client() as client:
-        make_upload = client._uploads.urls
+        make_urls = Uploads.urls
 
-        def change_first(upload: str, names: list[str]) -> list[str]:
+        def change_first(self: Uploads, upload: str, names: list[str]) -> Any:
             (photos / "x" / "2.jpg").write_bytes(b"longer than before")
             (photos / "x" / "3.jpg").unlink(missing_ok=True)
-            return make_upload(upload, names)
+            return make_urls(self, upload, names)
 
-        client._uploads.urls = change_first  # type: ignore[method-assign]
+        monkeypatch.setattr(Uploads, "urls", change_first)
         client.caption("x/")
     assert server.objects["/upl_0/bundles/000000000"] == b"x" + bytes(6) + b"444"
 

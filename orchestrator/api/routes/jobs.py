@@ -27,6 +27,7 @@ from orchestrator.schemas import (
     JobPage,
     JobView,
     PartsPage,
+    RetryCreate,
     UrlsView,
 )
 from orchestrator.settings import Settings
@@ -196,19 +197,21 @@ def retry_job(
     services: AppServices,
     response: Response,
     audit: Audit,
+    body: RetryCreate | None = None,
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
-    """A new job of the failed items of one that has ended; they keep their ids and seeds."""
+    """A new job of the failed items of one that has ended, or of those with certain codes; ids and seeds stay."""
     job = jobs.get_job(session, job_id)
-    same = jobs.find_by_idempotency_key(session, caller.team_id, idempotency_key, jobs.retry_sha256(job))
+    codes = tuple(sorted(set(body.codes))) if body is not None and body.codes else ()
+    same = jobs.find_by_idempotency_key(session, caller.team_id, idempotency_key, jobs.retry_sha256(job, codes))
     if same is not None:
         response.status_code = 200
         return view_job(session, same)
     _require_room(session, caller, services.settings)
-    retry, created = jobs.create_retry(session, job, idempotency_key=idempotency_key)
+    retry, created = jobs.create_retry(session, job, codes, idempotency_key=idempotency_key)
     response.status_code = 201 if created else 200
     if created:
-        audit.record("job.retried", job.id, new_job=retry.id)
+        audit.record("job.retried", job.id, new_job=retry.id, codes=codes)
     return view_job(session, retry)
 
 

@@ -1,4 +1,4 @@
-"""Which `.txt` a caption goes into: `a/b.jpg` becomes `a/b.txt`, and no two items share one."""
+"""Which sidecar a caption goes into: `a/b.jpg` becomes `a/b.txt`, and no two items share one."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ class SidecarNames:
 
     Args:
         ids: all of them; the folder that the absolute ones have in common is left out of their names.
+        ending: of a name, without its dot.
     """
 
-    def __init__(self, ids: Iterable[str]) -> None:
+    def __init__(self, ids: Iterable[str], ending: str = "txt") -> None:
         self._common = _common_folder(ids)
+        self._ending = ending
         self._taken: set[int] = set()  # hashes: 100 bytes an item instead of the name itself
 
     def take(self, index: int, item_id: str) -> str:
         """A relative path: with `.txt` for the id's ending, behind it where that is taken, else the index."""
-        tail = _safe_tail(item_id, self._common)
-        names = [str(PurePosixPath(tail).with_suffix(".txt")), f"{tail}.txt"] if tail else []
-        names += [f"{index:09d}.txt", f"{index:09d}.caption.txt"]
-        name = next((name for name in names if hash(name) not in self._taken), f"{index:09d}.item.txt")
+        tail, end = _safe_tail(item_id, self._common), f".{self._ending}"
+        names = [str(PurePosixPath(tail).with_suffix(end)), f"{tail}{end}"] if tail else []
+        names += [f"{index:09d}{end}", f"{index:09d}.caption{end}"]
+        name = next((name for name in names if hash(name) not in self._taken), f"{index:09d}.item{end}")
         self._taken.add(hash(name))
         return name
 

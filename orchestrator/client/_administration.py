@@ -1,0 +1,127 @@
+"""What a server has and who may use it: models, workers, teams, keys, the audit."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import httpx
+
+from orchestrator.client._errors import ClientError, TransferFailed
+from orchestrator.client._faces import Call, Listing
+from orchestrator.client._http import new_idempotency_key
+from orchestrator.client._job import J
+from orchestrator.client._steps import Emit, Steps, Stream, work
+from orchestrator.client._submission import Submission
+from orchestrator.schemas import (
+    AuditPage,
+    AuditView,
+    DiagnosisView,
+    FindingView,
+    KeyCreate,
+    KeyRotate,
+    KeysView,
+    KeyView,
+    ModelView,
+    NewKeyView,
+    Readiness,
+    TeamCreate,
+    TeamsView,
+    TeamView,
+    UploadView,
+    WhoAmI,
+    WorkersView,
+    WorkerView,
+)
+
+
+class Administration(Submission[J]):
+    """The calls of a client that are not about one job."""
+
+    @Call
+    def models(self) -> Steps[list[ModelView]]:
+        """Models that workers have served; `served` says whether one does now."""
+        return self._look_at_models()
+
+    @Call
+    def workers(self) -> Steps[list[WorkerView]]:
+        """Workers seen in the last day."""
+        return (yield from self._api.call(WorkersView, "GET", "/v1/workers")).workers
+
+    @Call
+    def whoami(self) -> Steps[WhoAmI]:
+        """The key's team and scopes."""
+        return self._api.call(WhoAmI, "GET", "/v1/whoami")
+
+    @Call
+    def readiness(self) -> Steps[Readiness]:
+        """Whether the server can work, and what is wrong where it cannot."""
+        return self._api.call(Readiness, "GET", "/readyz")
+
+    @Call
+    def diagnosis(self) -> Steps[list[FindingView]]:
+        """What the servers find wrong with themselves; needs the scope `admin`."""
+        return (yield from self._api.call(DiagnosisView, "GET", "/v1/diagnosis")).findings
+
+    @Call
+    def check_transfer(self) -> Steps[str]:
+        """Send a few bytes to the store and read them back, by presigned URLs; the store's address.
+
+        Raises ClientError, of it TransferFailed for what the store did.
+        """
+        key = new_idempotency_key()
+        upload = (yield from self._api.call(UploadView, "POST", "/v1/uploads", idempotency_key=key)).id
+        sent = b"janus doctor"
+        (put,) = yield from self._uploads.urls(upload, ["doctor.txt"])
+        address = f"{httpx.URL(put).scheme}://{httpx.URL(put).netloc.decode()}"
+        try:
+            yield from work(partial(self._transfers.put, put, sent))
+        except TransferFailed as error:
+            raise TransferFailed(f"{address}: {error}", error.status) from error
+        (get,) = yield from self._uploads.downloads(upload, ["doctor.txt"])
+        if (yield from work(partial(self._transfers.get, get))) != sent:
+            raise ClientError("the store gave back other bytes than were sent")
+        return address
+
+    @Call
+    def create_team(self, name: str) -> Steps[TeamView]:
+        """Make a team."""
+        return self._api.call(TeamView, "POST", "/v1/teams", body=TeamCreate(name=name).model_dump())
+
+    @Call
+    def teams(self) -> Steps[list[TeamView]]:
+        """All teams."""
+        return (yield from self._api.call(TeamsView, "GET", "/v1/teams")).teams
+
+    @Call
+    def create_key(self, request: KeyCreate) -> Steps[NewKeyView]:
+        """Make a key; the answer holds it, this once."""
+        return self._api.call(NewKeyView, "POST", "/v1/keys", body=request.model_dump(mode="json"))
+
+    @Call
+    def keys(self, team: str | None = None) -> Steps[list[KeyView]]:
+        """Keys without their secrets."""
+        return (yield from self._api.call(KeysView, "GET", "/v1/keys", params={"team": team})).keys
+
+    @Call
+    def rotate_key(self, key_id: str, *, overlap_days: int = 7) -> Steps[NewKeyView]:
+        """A new key in a live one's place; the old one works for so many days more."""
+        body = KeyRotate(overlap_days=overlap_days).model_dump()
+        return self._api.call(NewKeyView, "POST", f"/v1/keys/{key_id}/rotate", body=body)
+
+    @Call
+    def revoke_key(self, key_id: str) -> Steps[None]:
+        """End a key at once."""
+        yield from self._api.send("DELETE", f"/v1/keys/{key_id}")
+
+    @Listing
+    def audit(self, team: str | None = None) -> Stream[AuditView, None]:
+        """Who changed what, the newest first."""
+        before_id: int | None = None
+        while True:
+            params = {"team": team, "before_id": before_id}
+            page = yield from self._api.call(AuditPage, "GET", "/v1/audit", params=params)
+            for entry in page.audit:
+                yield Emit(entry)
+            before_id = page.next_id
+            if before_id is None:
+                return

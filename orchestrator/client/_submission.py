@@ -1,0 +1,184 @@
+"""Making a job: the manifest and the files go to the store first, then the request that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, cast
+
+from orchestrator.client._errors import ClientError, InvalidOption, NothingToSubmit
+from orchestrator.client._faces import Call
+from orchestrator.client._http import Api, new_idempotency_key
+from orchestrator.client._job import J
+from orchestrator.client._options import build_request, check_options
+from orchestrator.client._outputs import Existing, Guard, Output
+from orchestrator.client._sources import (
+    Columns,
+    SourceItem,
+    bucket_urls,
+    name_sources,
+    read_image_sources,
+    read_prompt_sources,
+    sweep_over,
+)
+from orchestrator.client._steps import Steps
+from orchestrator.client._transfers import Transfers
+from orchestrator.client._uploads import MANIFEST, Uploads
+from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind
+from orchestrator.domain.templates import words_of
+from orchestrator.schemas import CaptionJobCreate, GenerateJobCreate, JobInput, JobView, ModelsView, ModelView
+
+
+class Submission(Generic[J]):
+    """The calls of a client that make jobs."""
+
+    _api: Api
+    _transfers: Transfers
+
+    def _job(self, view: JobView) -> J:
+        raise NotImplementedError
+
+    @property
+    def _uploads(self) -> Uploads:
+        return Uploads(self._api, self._transfers)
+
+    @Call
+    def caption(
+        self,
+        /,
+        sources: Any,
+        *,
+        image_column: str | None = None,
+        id_column: str | None = None,
+        prompt_column: str | None = None,
+        model: str | None = None,
+        name: str | None = None,
+        priority: int = 0,
+        shard_items: int | None = None,
+        idempotency_key: str | None = None,
+        out: str | Path | Output | None = None,
+        existing: Existing | str | None = None,
+        **options: Any,
+    ) -> Steps[J]:
+        """Caption images.
+
+        Args:
+            sources: files, folders, globs, `.jsonl`, `.csv`, `.parquet`, WebDataset `.tar` (braces too), a pandas
+                DataFrame, a dataset of `datasets`, pictures of Pillow; one, or a list or a stream of them. Or `s3://`
+                URLs of folders and tars that the server's operator opened, which are read where they lie.
+            image_column, id_column, prompt_column: of tables; of tars the last two name entries of `key.json`.
+            idempotency_key: with the same arguments the same job, and its files are not sent again.
+            out: where the results will be written; it is looked at before anything is sent.
+            existing: with `skip`, items that have their result in `out` are not submitted. Where it is left out and
+                `out` holds results, BadOutput.
+            options: those of `CaptionOptions`: prompt, max_tokens, temperature, top_p, top_k, seed. A prompt may name
+                fields of each item: `"A photo tagged {tags}. Describe it."`.
+        Images go straight to the store while the sources are read. Raises BadSource, of it NothingToSubmit where each
+        item has its result; BadOutput, InvalidOption.
+        """
+        checked = cast(CaptionOptions, check_options(JobKind.caption, options))  # told before anything is sent
+        guard = Guard.of(JobKind.caption, out, existing)
+        columns = Columns(image_column, id_column, prompt_column, words_of(checked.prompt))
+        urls = bucket_urls(sources)
+        if urls and columns.is_told:
+            raise InvalidOption("columns are for tables; of s3:// nothing has any")
+        if urls and guard.skips:
+            raise InvalidOption("what lies in s3:// is listed by the server, so nothing of it can be skipped here")
+        request = build_request(
+            CaptionJobCreate,
+            kind="caption",
+            name=name or f"caption {name_sources(sources)}"[:200],
+            model=(yield from self._known_model(model)),
+            priority=priority,
+            shard_items=shard_items,
+            options=checked,
+            input=JobInput(s3=urls) if urls else JobInput(upload="to be made", manifest=MANIFEST),
+        )
+        if not urls:
+            request.input.upload = yield from self._send(read_image_sources(sources, columns), guard, idempotency_key)
+        return (yield from self._create(request, idempotency_key))
+
+    @Call
+    def generate(
+        self,
+        /,
+        prompts: str | Iterable[str] = (),
+        *,
+        file: Any = None,
+        template: str | None = None,
+        id_column: str | None = None,
+        prompt_column: str | None = None,
+        sweep: Mapping[str, Sequence[Any]] | None = None,
+        model: str | None = None,
+        name: str | None = None,
+        priority: int = 0,
+        shard_items: int | None = None,
+        idempotency_key: str | None = None,
+        out: str | Path | Output | None = None,
+        existing: Existing | str | None = None,
+        **options: Any,
+    ) -> Steps[J]:
+        """Generate images from prompts.
+
+        Args:
+            file: with a prompt a line, or of `.jsonl` an object a line, or of `.csv` and `.parquet` a row each; a
+                DataFrame or a dataset too.
+            template: the prompt of each row, with its cells in it: `"a {color} {animal}"`.
+            id_column, prompt_column: of tables.
+            sweep: options with several values: `{"guidance": [3, 5], "seed": [1, 2]}` draws each prompt four times.
+            idempotency_key: as in `caption`.
+            out, existing: as in `caption`; an item is known by its id and prompt.
+            options: those of `GenerateOptions`: images, guidance, temperature, top_p, top_k, steps, solver, seed.
+        Raises BadSource, BadOutput, InvalidOption.
+        """
+        checked = cast(GenerateOptions, check_options(JobKind.generate, options))
+        guard = Guard.of(JobKind.generate, out, existing)
+        given_twice = sorted(set(options) & set(sweep or {}))
+        if given_twice:
+            raise InvalidOption(f"{given_twice[0]} is swept and given for the whole job too; leave one out")
+        several = [prompts] if isinstance(prompts, str) else prompts
+        items = read_prompt_sources(several, file, Columns(None, id_column, prompt_column), template)
+        if sweep:
+            items = sweep_over(items, sweep, checked)
+        request = build_request(
+            GenerateJobCreate,
+            kind="generate",
+            name=name or (f"generate {Path(file).name}" if isinstance(file, str | Path) else "generate"),
+            model=(yield from self._known_model(model)),
+            priority=priority,
+            shard_items=shard_items,
+            options=checked,
+            input=JobInput(upload="to be made", manifest=MANIFEST),
+        )
+        request.input.upload = yield from self._send(items, guard, idempotency_key)
+        return (yield from self._create(request, idempotency_key))
+
+    def _send(self, items: Iterable[SourceItem], guard: Guard, idempotency_key: str | None) -> Steps[str]:
+        """The upload of the items that the guard lets through."""
+        try:
+            return (yield from self._uploads.send(guard.wanted(items), idempotency_key))
+        except NothingToSubmit:
+            raise guard.nothing_left() from None
+
+    def _create(self, request: CaptionJobCreate | GenerateJobCreate, idempotency_key: str | None) -> Steps[J]:
+        body = request.model_dump(mode="json")
+        key = idempotency_key or new_idempotency_key()
+        return self._job((yield from self._api.call(JobView, "POST", "/v1/jobs", body=body, idempotency_key=key)))
+
+    def _look_at_models(self) -> Steps[list[ModelView]]:
+        return (yield from self._api.call(ModelsView, "GET", "/v1/models")).models
+
+    def _known_model(self, name: str | None) -> Steps[str]:
+        """The model asked for, or the one that is served. Raises ClientError where there is none, or a choice."""
+        models = yield from self._look_at_models()
+        if name is not None:
+            if name not in {model.name for model in models}:
+                known = ", ".join(model.name for model in models) or "none yet"
+                raise ClientError(f"no worker has served {name!r}; known: {known}. `janus worker --model {name}` does.")
+            return name
+        served = [model.name for model in models if model.served]
+        if len(served) == 1:
+            return served[0]
+        if not served:
+            raise ClientError("no worker serves a model now; start one with `janus worker --model NAME`")
+        raise ClientError(f"several models are served; say which: {', '.join(served)}")
