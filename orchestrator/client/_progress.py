@@ -1,9 +1,10 @@
-"""How a job goes, on a terminal as a bar with rate and ETA, elsewhere as a plain line every few seconds."""
+"""How a job goes: on a terminal and in a notebook a bar with rate and ETA, elsewhere a plain line every few seconds."""
 
 from __future__ import annotations
 
 import sys
 import time
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
@@ -26,7 +27,8 @@ class ProgressBar:
         self._last_plain = 0.0
         self._last_text = ""
         self._silent = False
-        if enabled and sys.stderr.isatty():
+        console = Console(stderr=True)
+        if enabled and (sys.stderr.isatty() or _can_show_widgets(console)):
             columns = (
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=20),
@@ -35,7 +37,7 @@ class ProgressBar:
                     "{task.fields[rate]}", markup=False, table_column=Column(overflow="fold")
                 ),  # reasons are long
             )
-            self._progress = Progress(*columns, console=Console(stderr=True))
+            self._progress = Progress(*columns, console=console)
 
     def __enter__(self) -> Self:
         if self._progress:
@@ -77,6 +79,11 @@ class ProgressBar:
             self._progress.update(self._task, rate="the server does not answer; asking again")
             return
         print(f"{job_id}: the server does not answer; asking again", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _can_show_widgets(console: Console) -> bool:
+    """In a notebook a bar is a widget."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
 def describe(view: JobView) -> str:
