@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -21,6 +22,13 @@ from tests.system import settings_of
 @pytest.fixture
 def environment(servers: Any) -> Iterator[dict[str, str]]:
     """Where an empty database of its own is."""
+    with own_database(servers) as own:
+        yield own
+
+
+@contextmanager
+def own_database(servers: Any) -> Iterator[dict[str, str]]:
+    """Where an empty database and bucket are, which go away at the end."""
     given: dict[str, str] = servers.environment()
     url = make_url(given["JANUS_DATABASE_URL"])
     name = f"test_{secrets.token_hex(4)}"

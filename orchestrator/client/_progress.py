@@ -49,6 +49,7 @@ class ProgressBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._progress:
+            self._progress.refresh()  # in a notebook stopping shows nothing more
             self._progress.stop()
 
     def show(self, view: JobView) -> None:

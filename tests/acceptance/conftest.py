@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.database import environment
+from tests.database import environment, own_database
 from tests.system import System, free_port, running_system
 
 __all__ = ["environment"]
@@ -37,12 +37,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fast_system(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system with one worker whose engine computes nothing, for tests of what is around it."""
-    system = System(servers.environment(), tmp_path_factory.mktemp("fast"), "chaos")
-    try:
-        system.start(0)
-        system.run("worker", "tests.chaos.process", CHAOS_ROLE="worker", JANUS_WORKER_ID="fast")
-        system.wait_for_workers(1)
-        yield system
-    finally:
-        system.stop()
+    """A system with one worker whose engine computes nothing, for tests of what is around it; it shares no database."""
+    with own_database(servers) as environment:
+        system = System(environment, tmp_path_factory.mktemp("fast"), "chaos")
+        try:
+            system.start(0)
+            system.run("worker", "tests.chaos.process", CHAOS_ROLE="worker", JANUS_WORKER_ID="fast")
+            system.wait_for_workers(1)
+            yield system
+        finally:
+            system.stop()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.client import BadSource, Conflict, TransferFailed
+from orchestrator.client._transfers import Transfers
 from orchestrator.domain.jobs import JobState
 from tests.system import System, running_system
 
@@ -44,6 +45,32 @@ def test_same_key_in_a_second_run_is_the_same_job(hurt_system: System, photos: P
         (tmp_path / "3.jpg").write_bytes(b"another")
         with pytest.raises(BadSource, match="nightly"):
             client.caption(tmp_path, max_tokens=4, idempotency_key="nightly")
+
+
+def test_sending_that_was_interrupted_goes_on_where_it_was(
+    hurt_system: System, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        (tmp_path / f"{number}.jpg").write_bytes((photos / "photo-00.jpg").read_bytes().ljust(2**21, b"."))
+    sent: list[str] = []
+    put = Transfers.put_pieces
+
+    def note(self: Transfers, url: str, *rest: Any) -> None:
+        if url.partition("?")[0].endswith("manifest.jsonl") and len(sent) == 6:
+            raise TransferFailed("the connection broke")
+        sent.append(url.partition("?")[0].rpartition("/")[2])
+        put(self, url, *rest)
+
+    monkeypatch.setattr(Transfers, "put_pieces", note)
+    with hurt_system.client() as client:
+        with pytest.raises(TransferFailed):
+            client.caption(tmp_path, max_tokens=4, idempotency_key="interrupted")
+        assert sorted(sent) == [f"{number:09d}.jpg" for number in range(6)]
+        (tmp_path / "3.jpg").write_bytes((photos / "photo-01.jpg").read_bytes().ljust(2**21, b"."))
+        sent.append("broken here")
+        job = client.caption(tmp_path, max_tokens=4, idempotency_key="interrupted")
+        assert sent[7:] == ["000000003.jpg", "manifest.jsonl"], "what is there as it is here is not sent again"
+        assert job.wait(60).items.results == 6
 
 
 def test_same_key_of_a_retry_is_the_same_job(hurt_system: System, tmp_path: Path) -> None:

@@ -114,18 +114,25 @@ def test_webdataset_by_webdataset(captioned: Job, captions: dict[str, str], tmp_
 
 
 def test_captions_beside_the_bytes_of_the_tars_that_were_captioned(
-    captioned: Job, captions: dict[str, str], photos: Path, tmp_path: Path
+    fast_system: System, photos: Path, tmp_path: Path
 ) -> None:
     sources = list(write_tars(photos, tmp_path))
-    folder = captioned.download(tmp_path / "out", form="webdataset", tars=sources)
-    assert sorted(path.name for path in folder.glob("*.tar")) == [path.name for path in sources]
-    samples = read_tars(folder)
-    assert {f"{s['__key__']}.png": s["txt"].decode() for s in samples} == captions
+    given = ["caption", f"{tmp_path}/{{00000..00009}}.tar", "--model", "chaos", "--out", str(tmp_path / "out")]
+    done = fast_system.janus(*given, "--format", "webdataset")
+    assert done.returncode == 3, done.stderr  # of the broken one
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.tar")) == [path.name for path in sources]
+    samples = read_tars(tmp_path / "out")
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
+    assert [f"{s['__key__']}.png" for s in samples] == [n for n in names if n != f"{BROKEN}/{BROKEN:04d}.png"]
     for sample in samples:
         assert sample["png"] == (photos / f"{sample['__key__']}.png").read_bytes()
         assert sample["original.txt"] == b"of the web"
-        assert json.loads(sample["janus.json"])["id"] == f"{sample['__key__']}.png"
+        line = json.loads(sample["janus.json"])
+        assert line["id"] == f"{sample['__key__'][0]:0>5}.tar/{sample['__key__']}.png"
+        assert sample["txt"].decode() == line["caption"]
     assert {Path(s["__url__"]).stem: s["__key__"][0] for s in samples} == {f"{n:05d}": f"{n}" for n in range(10)}
+    (failure,) = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
+    assert json.loads(failure)["id"] == f"{BROKEN:05d}.tar/{BROKEN}/{BROKEN:04d}.png"
 
 
 def test_drawn_images_by_webdataset(drawn: Job, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_client_loads_no_server_and_no_tensors() -> None:
     heavy = {"torch", "sqlalchemy", "celery", "fastapi", "transformers", "numpy", "PIL", "redis", "minio", "psycopg"}
+    heavy |= {"pandas", "pyarrow", "datasets", "webdataset", "IPython"}
     assert not loaded_by("import orchestrator.client") & heavy
 
 

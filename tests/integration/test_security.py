@@ -35,6 +35,7 @@ NAMES = {"names": ["results.jsonl"]}
 BODIES: dict[str, Any] = {
     "POST /v1/jobs": JOB,
     "POST /v1/jobs/{job_id}/downloads": NAMES,
+    "POST /v1/jobs/{job_id}/retry": {},
     "POST /v1/uploads/{upload_id}/urls": NAMES,
     "POST /v1/uploads/{upload_id}/downloads": NAMES,
     "POST /v1/teams": {"name": "a new team"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import io
 import json
 import tracemalloc
@@ -219,7 +220,7 @@ class Pieces(httpx.SyncByteStream):
             yield encode([caption(index) | {"caption": "x" * 20_000}])
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "verify"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "folder", "webdataset", "dataset", "verify"])
 def test_results_are_never_held_in_memory(name: str, tmp_path: Path) -> None:
     num_lines = 1000  # 20 MB
     digest = hashlib.sha256()
@@ -232,11 +233,13 @@ def test_results_are_never_held_in_memory(name: str, tmp_path: Path) -> None:
     server.streams["jobs/job_1/results.jsonl"] = lambda: Pieces(num_lines)
     with server.client() as client:
         job = server.job(client)
+        importlib.import_module("datasets")
+        importlib.import_module("pyarrow.parquet")
         tracemalloc.start()
         if name == "verify":
             assert job.verify().ok
         else:
-            job.download(tmp_path / name)
+            job.download(tmp_path / name, form=name if name in ("webdataset", "dataset") else None)
         peak_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak_bytes < 8e6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,7 +14,8 @@ from orchestrator.domain.jobs import JobKind
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_AT_ONCE = 1000
+ROWS_AT_ONCE = 10_000  # of a batch, which becomes a row group
+TEXT_AT_ONCE = 2**21  # characters in a batch; then it ends earlier
 FAILURE = {"failure_code": "string", "failure_message": "string"}
 COLUMNS = {
     JobKind.caption: {
@@ -68,8 +68,16 @@ def rows_of(lines: Iterable[Line]) -> Iterator[Line]:
 def batches_of(kind: JobKind, lines: Iterable[Line]) -> Iterator[pa.RecordBatch]:
     pa = load_package("pyarrow", "tables")
     schema, rows = schema_of(kind), rows_of(lines)
-    while batch := list(islice(rows, ROWS_AT_ONCE)):
+    while batch := _next_batch(rows):
         yield pa.RecordBatch.from_pylist(batch, schema=schema)
+
+
+def _next_batch(rows: Iterator[Line]) -> list[Line]:
+    batch, text = list[Line](), 0
+    while len(batch) < ROWS_AT_ONCE and text < TEXT_AT_ONCE and (row := next(rows, None)) is not None:
+        batch.append(row)
+        text += len(row.get("caption") or row.get("prompt") or "")
+    return batch
 
 
 def write_parquet(file: IO[bytes], kind: JobKind, lines: Iterable[Line]) -> None:
