@@ -144,6 +144,11 @@ def list_jobs(
     return session.scalars(statement.order_by(JobRow.created_at.desc(), JobRow.id.desc()).limit(limit)).all()
 
 
+def list_of(session: Session, job_ids: Sequence[str]) -> Sequence[JobRow]:
+    """Those of them that are there."""
+    return session.scalars(select(JobRow).where(JobRow.id.in_(job_ids))).all()
+
+
 def count_open_jobs(session: Session, team_id: str) -> int:
     statement = select(func.count()).select_from(JobRow)
     return session.scalars(statement.where(JobRow.team_id == team_id, JobRow.state.not_in(ENDED))).one()
