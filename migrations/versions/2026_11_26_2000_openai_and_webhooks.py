@@ -81,9 +81,7 @@ def _create_batches() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_openai_batches")),
     )
     op.create_index("ix_openai_batches_team_id_created_at_id", "openai_batches", ["team_id", "created_at", "id"])
-    op.create_index(
-        "ix_openai_batches_open", "openai_batches", ["created_at"], postgresql_where=sa.text(OPEN_BATCHES)
-    )
+    op.create_index("ix_openai_batches_open", "openai_batches", ["created_at"], postgresql_where=sa.text(OPEN_BATCHES))
     where = sa.text("job_id IS NOT NULL")
     op.create_index("ix_openai_batches_job_id", "openai_batches", ["job_id"], postgresql_where=where)
 

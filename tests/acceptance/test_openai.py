@@ -93,7 +93,7 @@ def test_captions(system: System, client: openai.OpenAI, photos: Path) -> None:
     times = (batch.created_at, batch.in_progress_at, batch.finalizing_at, batch.completed_at)
     assert all(times)
     assert list(times) == sorted(times)  # type: ignore[type-var]
-    assert not (batch.failed_at or batch.expired_at or batch.cancelled_at or batch.errors)
+    assert [batch.failed_at, batch.expired_at, batch.cancelled_at, batch.errors] == [None] * 4
 
     output = read(client, batch.output_file_id)
     assert list(output) == ["one", "long", "two"], "in the order of the input"
