@@ -17,8 +17,10 @@ from orchestrator.api.routes import (
     openai_batches,
     openai_files,
     operators,
+    reports,
     teams,
     uploads,
+    webhooks,
     workers,
 )
 
@@ -26,6 +28,8 @@ ROUTERS = (
     health.router,
     uploads.router,
     jobs.router,
+    webhooks.router,
+    reports.router,
     openai_files.router,
     openai_batches.router,
     workers.router,

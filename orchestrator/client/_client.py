@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -44,11 +45,16 @@ from orchestrator.schemas import (
     ModelsView,
     ModelView,
     NewKeyView,
+    NewWebhookView,
     Readiness,
+    ReportView,
     TeamCreate,
     TeamsView,
     TeamView,
     UploadView,
+    WebhookCreate,
+    WebhooksView,
+    WebhookView,
     WhoAmI,
     WorkersView,
     WorkerView,
@@ -264,6 +270,20 @@ class Client:
         if self._transfers.get(self._uploads.downloads(upload, ["doctor.txt"])[0]) != sent:
             raise ClientError("the store gave back other bytes than were sent")
         return address
+
+    def report(self, since: datetime) -> ReportView:
+        """What the team's jobs did that ran at some time since then (a time with its zone), and why items failed."""
+        return self._http.call(ReportView, "GET", "/v1/report", params={"since": since.isoformat()})
+
+    def create_webhook(self, url: str) -> NewWebhookView:
+        """An address that hears of each job's end; the answer holds the secret that signs what it hears."""
+        return self._http.call(NewWebhookView, "POST", "/v1/webhooks", body=WebhookCreate(url=url).model_dump())
+
+    def webhooks(self) -> list[WebhookView]:
+        return self._http.call(WebhooksView, "GET", "/v1/webhooks").webhooks
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        self._http.send("DELETE", f"/v1/webhooks/{webhook_id}")
 
     def create_team(self, name: str) -> TeamView:
         return self._http.call(TeamView, "POST", "/v1/teams", body=TeamCreate(name=name).model_dump())

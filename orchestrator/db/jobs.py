@@ -11,7 +11,7 @@ from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from orchestrator.db import events
+from orchestrator.db import events, webhooks
 from orchestrator.db.tables import FailureRow, JobRow, ShardRow
 from orchestrator.domain.errors import Conflict, NotFound
 from orchestrator.domain.ids import new_id
@@ -32,6 +32,7 @@ def create_job(
     priority: int = 0,
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
+    webhook: dict[str, str] | None = None,
 ) -> tuple[JobRow, bool]:
     """Make a job, or find the one that this idempotency key made: (job, created).
 
@@ -51,6 +52,7 @@ def create_job(
         state=JobState.accepted,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
+        webhook=webhook,
     )
     try:
         with session.begin_nested():
@@ -114,6 +116,7 @@ def create_retry(session: Session, job: JobRow, *, idempotency_key: str | None =
         priority=job.priority,
         idempotency_key=idempotency_key,
         request_sha256=retry_sha256(job),
+        webhook=job.webhook,
     )
 
 
@@ -244,6 +247,7 @@ def fail(session: Session, job_id: str, reason: str) -> bool:
     failed = _changed(session, statement)
     if failed:
         events.record(session, "job.failed", job_id=job_id, reason=reason)
+        webhooks.record_job_end(session, job_id)
     return failed
 
 
@@ -296,6 +300,7 @@ def finish(session: Session, job: JobRow, counts: Counts, manifest_sha256: str) 
     )
     if _changed(session, statement):
         events.record(session, f"job.{state}", job_id=job.id, results=counts.results, failures=counts.failures)
+        webhooks.record_job_end(session, job.id)
     return state
 
 

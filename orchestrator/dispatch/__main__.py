@@ -12,6 +12,7 @@ from orchestrator.db.watching import DISPATCHER
 from orchestrator.dispatch.broker import CeleryBroker
 from orchestrator.dispatch.cleaner import Cleaner
 from orchestrator.dispatch.collector import Collector, EveryHours
+from orchestrator.dispatch.deliverer import Deliverer
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.dispatch.finisher import Finisher
 from orchestrator.dispatch.loops import Loops
@@ -54,6 +55,8 @@ def start_loops(settings: Settings) -> Loops:
     reconciler = Reconciler(sessions, broker, republish_seconds=settings.republish_seconds)
     loops.start("reconciler", reconciler, every_seconds=min(2.0, settings.republish_seconds))
     loops.start("cleaner", Cleaner(sessions, store, keep_days=settings.keep_days), every_seconds=2)
+    deliverer = Deliverer(sessions, seconds=settings.webhook_seconds, allow_private=settings.allow_private_webhooks)
+    loops.start("deliverer", deliverer, every_seconds=1)
     _start_openai(loops, settings, sessions, store)
     if settings.collect_hours:
         collector = Collector(sessions, store, presigned_url_seconds=settings.presigned_url_seconds)

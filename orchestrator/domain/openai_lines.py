@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.domain.errors import InvalidRequest, JanusError
-from orchestrator.domain.items import MAX_ID_LENGTH, MAX_IMAGES_PER_PROMPT, clean_message, is_safe_name
+from orchestrator.domain.image_refs import MAX_IMAGES_PER_PROMPT
+from orchestrator.domain.items import MAX_ID_LENGTH
 from orchestrator.domain.jobs import (
     MAX_PROMPT_LENGTH,
     MAX_SEED,
@@ -20,6 +21,7 @@ from orchestrator.domain.jobs import (
     Options,
     options_of_item,
 )
+from orchestrator.domain.names import clean_message, is_safe_name
 from orchestrator.domain.openai_batches import ENDPOINTS
 from orchestrator.domain.urls import is_url
 

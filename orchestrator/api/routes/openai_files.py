@@ -22,7 +22,7 @@ from orchestrator.api.openai_shapes import (
 from orchestrator.db import openai_files
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.ids import new_id
-from orchestrator.domain.items import clean_message
+from orchestrator.domain.names import clean_message
 
 router = APIRouter(prefix="/openai/v1/files", tags=["openai"])
 MAX_NAME_LENGTH = 255
