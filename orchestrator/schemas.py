@@ -17,6 +17,8 @@ from pydantic import (
 )
 
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState, check_option_types
+from orchestrator.domain.urls import MAX_URL_LENGTH
+from orchestrator.domain.webhooks import FORM_OF_SECRETS
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 Name = Annotated[
@@ -90,12 +92,20 @@ class JobInput(Wire):
         return self
 
 
+class JobWebhook(Wire):
+    """Where a job's end is told, and the secret that signs it."""
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_LENGTH)]
+    secret: Annotated[str, StringConstraints(pattern=FORM_OF_SECRETS)]
+
+
 class _JobCreate(Wire):
     name: Name = "untitled"
     model: ModelName
     input: JobInput
     priority: Count = Field(0, ge=-100, le=100)
     shard_items: Count | None = Field(None, ge=1, le=1024)
+    webhook: JobWebhook | None = None
 
 
 class CaptionJobCreate(_JobCreate):
@@ -260,6 +270,64 @@ class WorkerView(Answer):
 
 class WorkersView(Answer):
     workers: list[WorkerView]
+
+
+# --- Webhooks, report ---------------------------------------------------------------------------------------------
+
+
+class WebhookCreate(Wire):
+    url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_LENGTH)]
+
+
+class WebhookView(Answer):
+    """`trouble` is what was wrong at `failed_at`, the last time that something was."""
+
+    id: str
+    url: str
+    created_at: datetime
+    delivered_at: datetime | None
+    failed_at: datetime | None
+    trouble: str | None
+
+
+class NewWebhookView(WebhookView):
+    """The only answer that ever holds the secret."""
+
+    secret: str
+
+
+class WebhooksView(Answer):
+    webhooks: list[WebhookView]
+
+
+class FailureExample(Answer):
+    job: str
+    index: int
+    id: str
+    message: str
+
+
+class FailureGroup(Answer):
+    """How many items failed with a code, and one of them."""
+
+    code: str
+    count: int
+    example: FailureExample
+
+
+class ReportView(Answer):
+    """What became of the jobs that ran at some time from `since` to `until`; of each its whole life is counted.
+
+    `jobs` holds the newest of them, `num_jobs` says how many there are.
+    """
+
+    since: datetime
+    until: datetime
+    num_jobs: int
+    states: dict[JobState, int]
+    items: JobItems
+    failures: list[FailureGroup]
+    jobs: list[JobView]
 
 
 # --- Teams, keys --------------------------------------------------------------------------------------------------

@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     max_item_line_bytes: int = 256 * 2**10
     max_manifest_bytes: int = 16 * 2**30
     max_open_jobs_per_team: int = 1000
+    max_file_bytes: int = 200 * 2**20  # of an OpenAI client; these pass through the API
+    max_openai_lines: int = 50_000
+    max_openai_line_bytes: int = 16 * 2**20  # images may stand in it
+    openai_link_seconds: int = Field(default=86_400, gt=0, le=7 * 86_400)  # where a line asked for links to its images
 
     # Shards and leases. The database's clock is the only clock that a lease knows.
     shard_items_caption: int = 64
@@ -90,6 +94,10 @@ class Settings(BaseSettings):
     fetch_threads: int = 4
     stuck_seconds: float = 120.0  # a worker that sees dispatched work and gets none for so long exits, to be restarted
     engine_stuck_seconds: float = 900.0  # a model that takes no step for so long has hung: the process exits
+
+    # Webhooks.
+    webhook_seconds: float = Field(default=10.0, gt=0)  # for one try, from the first look-up to the answer
+    allow_private_webhooks: bool = False  # they may lead to inner addresses; else to public ones only
 
     # What is kept.
     keep_days: int = Field(default=0, ge=0)  # an ended job and its objects are deleted after this; 0: never

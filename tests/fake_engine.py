@@ -26,7 +26,13 @@ class FakeEngine(ABC):
 
     def __init__(self, name: str, *, image_size: int = 384, max_rows: int = 8) -> None:
         self.info = SimpleNamespace(
-            name=name, family="none", revision="none", device="cpu", dtype="none", quantize="none"
+            name=name,
+            family="none",
+            revision="none",
+            device="cpu",
+            dtype="none",
+            quantize="none",
+            image_size=image_size,
         )
         self.images = ImageSettings(image_size, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255, True)
         self.max_rows = max_rows

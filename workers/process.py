@@ -65,7 +65,9 @@ class WorkerProcess:
             workers.prune_workers(session)
             for model in self.host.models:
                 info = self.host.info(model)
-                workers.register_model(session, model, family=info.family, revision=info.revision)
+                workers.register_model(
+                    session, model, family=info.family, revision=info.revision, image_size=info.image_size
+                )
             workers.register_worker(
                 session, self.worker_id, host=socket.gethostname(), pid=os.getpid(), models=self.host.models
             )

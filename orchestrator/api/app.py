@@ -10,9 +10,33 @@ from orchestrator.api.dependencies import Services
 from orchestrator.api.gate import pass_gate
 from orchestrator.api.metrics import Watched
 from orchestrator.api.openapi import describe
-from orchestrator.api.routes import audit, health, jobs, operators, teams, uploads, workers
+from orchestrator.api.routes import (
+    audit,
+    health,
+    jobs,
+    openai_batches,
+    openai_files,
+    operators,
+    reports,
+    teams,
+    uploads,
+    webhooks,
+    workers,
+)
 
-ROUTERS = (health.router, uploads.router, jobs.router, workers.router, teams.router, audit.router, operators.router)
+ROUTERS = (
+    health.router,
+    uploads.router,
+    jobs.router,
+    webhooks.router,
+    reports.router,
+    openai_files.router,
+    openai_batches.router,
+    workers.router,
+    teams.router,
+    audit.router,
+    operators.router,
+)
 
 
 def create_app(services: Services) -> FastAPI:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from orchestrator.api.openai_refusals import is_openai, refusal, status_there
 from orchestrator.artifacts.base import ObjectMissing, StoreError
 from orchestrator.domain.errors import Conflict, DomainError, Forbidden, InvalidRequest, NotFound
 from orchestrator.telemetry import get_logger
@@ -26,19 +27,26 @@ MAX_FINDINGS = 20  # of one request; each quotes what was sent
 MAX_QUOTE = 300  # characters
 
 
-class ProblemResponse(JSONResponse):
+class RefusalResponse(JSONResponse):
     """Half characters, which a request may quote and UTF-8 has no bytes for, become question marks."""
-
-    media_type = "application/problem+json"
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
+class ProblemResponse(RefusalResponse):
+    media_type = "application/problem+json"
+
+
 def problem(
     request: Request, status: int, code: str, detail: str, headers: dict[str, str] | None = None, **fields: Any
 ) -> JSONResponse:
-    """A problem document; `code` is for programs, `detail` says what, where and what to do next."""
+    """A problem document; `code` is for programs, `detail` says what, where and what to do next.
+
+    Clients of the OpenAI contract get it in that contract's shape.
+    """
+    if is_openai(request.scope["path"]):
+        return RefusalResponse(refusal(status, code, detail, fields), status_there(status), headers)
     body = {
         "type": f"urn:janus:problem:{code}",
         "title": HTTPStatus(status).phrase,

@@ -17,10 +17,14 @@ from orchestrator.api.dependencies import Services, address_of
 from orchestrator.db import teams
 from orchestrator.db.teams import Caller
 from orchestrator.domain.keys import parse_key
+from orchestrator.settings import Settings
 from orchestrator.telemetry import bind, get_logger
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
 """What answers without a key; it shows nothing of any team."""
+
+SENDS_FILE = ("POST", "/openai/v1/files")
+FORM_BYTES = 64 * 2**10  # around a file, and beside it
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = {
@@ -35,7 +39,7 @@ async def pass_gate(request: Request, call_next: RequestResponseEndpoint, servic
     request.state.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
     bind(request_id=request.state.request_id)
     try:
-        refused = _refuse_size(request, services.settings.max_request_bytes)
+        refused = _refuse_size(request, _max_bytes(request, services.settings))
         # The path as it is routed: that of `request.url` is read behind whatever the caller wrote into Host.
         if refused is None and request.scope["path"] not in OPEN_PATHS:
             refused = await run_in_threadpool(_refuse_caller, request, services)
@@ -46,6 +50,12 @@ async def pass_gate(request: Request, call_next: RequestResponseEndpoint, servic
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     return response
+
+
+def _max_bytes(request: Request, settings: Settings) -> int:
+    """Files of OpenAI clients pass through here, and are as large as they may be."""
+    sends_file = (request.method, request.scope["path"]) == SENDS_FILE
+    return settings.max_file_bytes + FORM_BYTES if sends_file else settings.max_request_bytes
 
 
 def _refuse_size(request: Request, max_bytes: int) -> Response | None:

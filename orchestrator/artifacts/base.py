@@ -61,12 +61,20 @@ class ObjectStore(Protocol):
 
     def put_file(self, key: str, path: Path, content_type: str = "application/octet-stream") -> None: ...
 
+    def put_stream(self, key: str, chunks: Iterable[bytes], content_type: str = "application/octet-stream") -> None:
+        """Bytes as they come, however many; nothing is put where the stream raises."""
+        ...
+
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         """All bytes; with `max_bytes`, at most one byte more than that, so that the caller sees it was too large."""
         ...
 
     def get_range(self, key: str, offset: int, num_bytes: int) -> bytes:
         """So many bytes from `offset` on; fewer where the object ends before."""
+        ...
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """All bytes as a stream. Raises ObjectMissing at the first one."""
         ...
 
     def lines(self, key: str, *, max_line_bytes: int, max_bytes: int | None = None) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 
 import urllib3
@@ -32,6 +32,8 @@ from orchestrator.artifacts.base import (
 )
 from orchestrator.metrics import STORE_SECONDS
 
+PART_BYTES = 16 * 2**20  # of a stream; so much of it is in memory, and 10,000 are an object at most
+CHUNK_BYTES = 2**20
 _MISSING = {"NoSuchKey", "NoSuchObject"}
 _TRY_AGAIN = {408, 429}
 _NEVER_THE_OBJECTS = {"RequestTimeTooSkewed", "SignatureDoesNotMatch", "InvalidAccessKeyId"}  # our clock, our keys
@@ -80,6 +82,19 @@ class S3Store:
         with _translated(key):
             self._inner.fput_object(self._bucket, key, str(path), content_type=content_type)
 
+    def put_stream(self, key: str, chunks: Iterable[bytes], content_type: str = "application/octet-stream") -> None:
+        with _translated(key):
+            data = cast(BinaryIO, io.BufferedReader(_Stream(chunks), CHUNK_BYTES))
+            self._inner.put_object(
+                self._bucket,
+                key,
+                data,
+                length=-1,
+                content_type=content_type,
+                part_size=PART_BYTES,
+                num_parallel_uploads=1,
+            )
+
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         with _translated(key), self._open(key) as response:
             return bytes(response.read() if max_bytes is None else response.read(max_bytes + 1))
@@ -92,6 +107,11 @@ class S3Store:
             if isinstance(error.__cause__, S3Error) and error.__cause__.response.status == _BEYOND_THE_END:
                 return b""
             raise
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        with _translated(key), self._open(key) as response:
+            while chunk := response.read(CHUNK_BYTES):
+                yield bytes(chunk)
 
     def lines(self, key: str, *, max_line_bytes: int, max_bytes: int | None = None) -> Iterator[bytes]:
         with _translated(key), self._open(key) as response:
@@ -164,6 +184,28 @@ class _TimedPool(urllib3.PoolManager):
             return response
         finally:
             STORE_SECONDS.labels(method, status).observe(time.perf_counter() - began)
+
+
+class _Stream(io.RawIOBase):
+    """Chunks as a file that can be read once."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        num_bytes = min(len(buffer), len(self._rest))
+        buffer[:num_bytes] = self._rest[:num_bytes]
+        self._rest = self._rest[num_bytes:]
+        return num_bytes
 
 
 def _client(endpoint: str, keys: dict[str, Any], pool: urllib3.PoolManager) -> Minio:

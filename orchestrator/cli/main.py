@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import administration, bench, doctor, evaluate, jobs, models, servers, submit, train
+from orchestrator.cli import (
+    administration,
+    bench,
+    doctor,
+    evaluate,
+    jobs,
+    models,
+    report,
+    servers,
+    submit,
+    train,
+    webhooks,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +29,8 @@ app.command()(submit.generate)
 app.command()(evaluate.evaluate)
 app.command()(train.train)
 app.add_typer(jobs.app, name="jobs")
+app.command()(report.report)
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")
 app.add_typer(administration.teams, name="teams")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 
 import httpx
@@ -23,11 +24,16 @@ from orchestrator.schemas import (
     KeyView,
     ModelView,
     NewKeyView,
+    NewWebhookView,
     Readiness,
+    ReportView,
     TeamCreate,
     TeamsView,
     TeamView,
     UploadView,
+    WebhookCreate,
+    WebhooksView,
+    WebhookView,
     WhoAmI,
     WorkersView,
     WorkerView,
@@ -81,6 +87,26 @@ class Administration(Submission[J]):
         if (yield from work(partial(self._transfers.get, get))) != sent:
             raise ClientError("the store gave back other bytes than were sent")
         return address
+
+    @Call
+    def report(self, since: datetime) -> Steps[ReportView]:
+        """What the team's jobs did that ran at some time since then (a time with its zone), and why items failed."""
+        return self._api.call(ReportView, "GET", "/v1/report", params={"since": since.isoformat()})
+
+    @Call
+    def create_webhook(self, url: str) -> Steps[NewWebhookView]:
+        """An address that hears of each job's end; the answer holds the secret that signs what it hears."""
+        return self._api.call(NewWebhookView, "POST", "/v1/webhooks", body=WebhookCreate(url=url).model_dump())
+
+    @Call
+    def webhooks(self) -> Steps[list[WebhookView]]:
+        """The team's addresses, and how they answered last."""
+        return (yield from self._api.call(WebhooksView, "GET", "/v1/webhooks")).webhooks
+
+    @Call
+    def delete_webhook(self, webhook_id: str) -> Steps[None]:
+        """Tell an address nothing more."""
+        yield from self._api.send("DELETE", f"/v1/webhooks/{webhook_id}")
 
     @Call
     def create_team(self, name: str) -> Steps[TeamView]:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from orchestrator.db import events
+from orchestrator.db import events, webhooks
 from orchestrator.db.tables import FailureRow, JobRow, ShardRow
 from orchestrator.domain.errors import Conflict, NotFound
 from orchestrator.domain.ids import new_id
@@ -33,6 +33,7 @@ def create_job(
     priority: int = 0,
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
+    webhook: dict[str, str] | None = None,
 ) -> tuple[JobRow, bool]:
     """Make a job, or find the one that this idempotency key made: (job, created).
 
@@ -52,6 +53,7 @@ def create_job(
         state=JobState.accepted,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
+        webhook=webhook,
     )
     try:
         with session.begin_nested():
@@ -121,6 +123,7 @@ def create_retry(
         priority=job.priority,
         idempotency_key=idempotency_key,
         request_sha256=retry_sha256(job, codes),
+        webhook=job.webhook,
     )
 
 
@@ -154,6 +157,11 @@ def list_jobs(
     if before is not None:
         statement = statement.where(tuple_(JobRow.created_at, JobRow.id) < tuple_(*before))
     return session.scalars(statement.order_by(JobRow.created_at.desc(), JobRow.id.desc()).limit(limit)).all()
+
+
+def list_of(session: Session, job_ids: Sequence[str]) -> Sequence[JobRow]:
+    """Those of them that are there."""
+    return session.scalars(select(JobRow).where(JobRow.id.in_(job_ids))).all()
 
 
 def count_open_jobs(session: Session, team_id: str) -> int:
@@ -251,6 +259,7 @@ def fail(session: Session, job_id: str, reason: str) -> bool:
     failed = _changed(session, statement)
     if failed:
         events.record(session, "job.failed", job_id=job_id, reason=reason)
+        webhooks.record_job_end(session, job_id)
     return failed
 
 
@@ -303,6 +312,7 @@ def finish(session: Session, job: JobRow, counts: Counts, manifest_sha256: str) 
     )
     if _changed(session, statement):
         events.record(session, f"job.{state}", job_id=job.id, results=counts.results, failures=counts.failures)
+        webhooks.record_job_end(session, job.id)
     return state
 
 

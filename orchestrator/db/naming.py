@@ -8,24 +8,35 @@ from datetime import datetime
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from orchestrator.db.tables import JobRow, ShardRow, UploadRow
+from orchestrator.db.tables import JobRow, OpenaiBatchRow, OpenaiFileRow, ShardRow, UploadRow
 from orchestrator.domain.jobs import JobState
+from orchestrator.domain.openai_batches import OPEN
 
 
 def orphans_of(session: Session, owner: Sequence[str], keys: Sequence[str]) -> set[str]:
     """Those of `keys` that no row names and none can name any more.
 
     Args:
-        owner: `jobs`, id or `uploads`, team, id: what the path of each of the keys begins with.
+        owner: `jobs`, id or `uploads`, team, id or `files`, team: what the path of each of the keys begins with.
     """
     match owner:
         case ["uploads", team_id, upload_id]:
             row = select(UploadRow.id).where(UploadRow.id == upload_id, UploadRow.team_id == team_id)
             return set() if session.scalars(row).first() is not None else set(keys)
+        case ["files", team_id]:
+            return _orphans_of_files(session, team_id, keys)
         case ["jobs", job_id]:
             return _orphans_of_job(session, job_id, keys)
         case _:
             return set()
+
+
+def _orphans_of_files(session: Session, team_id: str, keys: Sequence[str]) -> set[str]:
+    """Files of OpenAI clients whose row never came; not those of a batch that is still to name them."""
+    named = set(session.scalars(select(OpenaiFileRow.key).where(OpenaiFileRow.key.in_(keys))))
+    batches = select(OpenaiBatchRow.id).where(OpenaiBatchRow.team_id == team_id, OpenaiBatchRow.state.in_(OPEN))
+    open_batches = tuple(f"files/{team_id}/{batch_id}-" for batch_id in session.scalars(batches))
+    return {key for key in keys if key not in named and not key.startswith(open_batches)}
 
 
 def _orphans_of_job(session: Session, job_id: str, keys: Sequence[str]) -> set[str]:

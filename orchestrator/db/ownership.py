@@ -2,33 +2,50 @@
 
 `confine` ties a session to a team. From then on every SELECT, UPDATE and DELETE in it has the condition of OWNED for
 each table that it reads, in subqueries and under aliases too: a query that forgot about teams finds nothing of others.
-A job that was deleted is seen by nobody, though its row may still be there. The server's own loops use sessions that
+A job or a file that was
+deleted is seen by nobody, though its row may still be there. The server's own loops use sessions that
 are not confined.
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import InstrumentedAttribute, ORMExecuteState, Session, with_loader_criteria
 
 from orchestrator.db.tables import (
     AuditRow,
+    DeliveryRow,
     EventRow,
     FailureRow,
     JobRow,
     KeyRow,
     ModelRow,
+    OpenaiBatchRow,
+    OpenaiFileRow,
     ShardRow,
     Table,
     TeamRow,
     UploadRow,
+    WebhookRow,
     WorkerRow,
 )
 
 EVERY_TEAM = {"every_team": True}
 """Execution options of a query that counts over all teams, and shows nothing of any."""
 
-OWNED: tuple[type[Table], ...] = (JobRow, UploadRow, ShardRow, FailureRow, EventRow)
+OWNED: tuple[type[Table], ...] = (
+    JobRow,
+    UploadRow,
+    ShardRow,
+    FailureRow,
+    EventRow,
+    OpenaiFileRow,
+    OpenaiBatchRow,
+    WebhookRow,
+    DeliveryRow,
+)
 SHARED: tuple[type[Table], ...] = (TeamRow, KeyRow, ModelRow, WorkerRow, AuditRow)  # the scope `admin` guards them
 
 
@@ -49,10 +66,10 @@ def add_owner(state: ORMExecuteState) -> None:
 
 
 def _owned_by(table: type[Table], team_id: str) -> ColumnElement[bool]:
-    if table is UploadRow:
-        return table.team_id == team_id
-    if table is JobRow:
-        return (table.team_id == team_id) & table.deleted_at.is_(None)
+    owner: InstrumentedAttribute[str] | None = getattr(table, "team_id", None)
+    if owner is not None:
+        deleted_at: InstrumentedAttribute[datetime | None] | None = getattr(table, "deleted_at", None)
+        return owner == team_id if deleted_at is None else (owner == team_id) & deleted_at.is_(None)
     job_id: InstrumentedAttribute[str] = table.job_id  # type: ignore[attr-defined]
     jobs = JobRow.__table__.c
     return job_id.in_(select(jobs.id).where(jobs.team_id == team_id, jobs.deleted_at.is_(None)))

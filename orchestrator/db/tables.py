@@ -90,6 +90,7 @@ class ModelRow(Table):
     name: Mapped[str] = mapped_column(primary_key=True)
     family: Mapped[str]
     revision: Mapped[str]
+    image_size: Mapped[int | None]  # pixels of a side of what it draws
     registered_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -136,6 +137,7 @@ class JobRow(Table):
     input: Mapped[dict[str, Any]] = mapped_column(deferred=True)  # megabytes where items came inline; for the reader
     upload_id: Mapped[str | None] = mapped_column(Computed("(input ->> 'upload'::text)", persisted=True))
     retry_of: Mapped[str | None] = mapped_column(Computed("(input ->> 'retry_of'::text)", persisted=True))
+    webhook: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)  # url and secret; for the job's end
     shard_items: Mapped[int]
     priority: Mapped[int] = mapped_column(server_default=text("0"))
     state: Mapped[str]
@@ -235,3 +237,109 @@ class AuditRow(Table):
     request_id: Mapped[str | None]
     address: Mapped[str]
     data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+
+
+class OpenaiFileRow(Table):
+    """Bytes that an OpenAI client sent, or that its batch made; `key` names the object."""
+
+    __tablename__ = "openai_files"
+    __table_args__ = (
+        Index("ix_openai_files_team_id_created_at_id", "team_id", "created_at", "id"),
+        Index("ix_openai_files_deleted", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+        Index("ix_openai_files_expires", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+        CheckConstraint("purpose IN ('batch', 'batch_output')", name="purpose"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    purpose: Mapped[str]
+    filename: Mapped[str]
+    key: Mapped[str] = mapped_column(unique=True)
+    num_bytes: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]  # from then on no client sees it; the object goes first, the row last
+
+
+class OpenaiBatchRow(Table):
+    """An OpenAI batch: an input file, the job that its good lines became, and the files that came of it."""
+
+    __tablename__ = "openai_batches"
+    __table_args__ = (
+        Index("ix_openai_batches_team_id_created_at_id", "team_id", "created_at", "id"),
+        Index(
+            "ix_openai_batches_open",
+            "created_at",
+            postgresql_where=text("state IN ('validating', 'in_progress', 'cancelling', 'finalizing')"),
+        ),
+        Index("ix_openai_batches_job_id", "job_id", postgresql_where=text("job_id IS NOT NULL")),
+        CheckConstraint(
+            "state IN ('validating', 'failed', 'in_progress', 'finalizing', 'completed', 'expired', 'cancelling', "
+            "'cancelled')",
+            name="state",
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    endpoint: Mapped[str]
+    input_file_id: Mapped[str]  # that file may be deleted before its batch
+    upload_id: Mapped[str | None]  # what image names lie below, and what the batch's own objects do
+    completion_window: Mapped[str]
+    labels: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    output_seconds: Mapped[int | None]  # for how long its files are kept
+    state: Mapped[str]
+    job_id: Mapped[str | None]  # a job may be deleted before its batch
+    model: Mapped[str | None]
+    num_refused: Mapped[int] = mapped_column(server_default=text("0"))  # lines that became no item
+    errors: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'::jsonb"))
+    output_file_id: Mapped[str | None]
+    error_file_id: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    in_progress_at: Mapped[datetime | None]
+    finalizing_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    expired_at: Mapped[datetime | None]
+    cancelling_at: Mapped[datetime | None]
+    cancelled_at: Mapped[datetime | None]
+
+
+class WebhookRow(Table):
+    """An address that hears of the end of each of its team's jobs. The secret signs, so it is kept as it is."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index("ix_webhooks_team_id", "team_id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    url: Mapped[str]
+    secret: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    delivered_at: Mapped[datetime | None]  # last
+    failed_at: Mapped[datetime | None]  # last
+    trouble: Mapped[str | None]  # what was wrong then
+
+
+class DeliveryRow(Table):
+    """A message that is to reach a webhook: written with the job's end, kept until it was said or given up."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index("ix_deliveries_open", "next_at", postgresql_where=text("ended_at IS NULL")),
+        Index("ix_deliveries_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)  # the same for each try, so that a receiver knows a repeat
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    job_id: Mapped[str]  # may be deleted before
+    webhook_id: Mapped[str | None] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))  # None: the job's own
+    url: Mapped[str]
+    secret: Mapped[str]
+    body: Mapped[str]  # JSON as it is signed and sent
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    next_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    trouble: Mapped[str | None]  # of the last try; None with ended_at: it was delivered

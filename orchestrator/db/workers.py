@@ -31,8 +31,14 @@ class WorkerView:
     shards: int
 
 
-def register_model(session: Session, name: str, *, family: str, revision: str) -> None:
-    values = {"family": family, "revision": revision, "registered_at": func.clock_timestamp()}
+def register_model(session: Session, name: str, *, family: str, revision: str, image_size: int | None = None) -> None:
+    """A model that is served here; image_size: of what it draws, in pixels."""
+    values = {
+        "family": family,
+        "revision": revision,
+        "image_size": image_size,
+        "registered_at": func.clock_timestamp(),
+    }
     statement = insert(ModelRow).values(name=name, **values)
     session.execute(statement.on_conflict_do_update(index_elements=[ModelRow.name], set_=values))
 

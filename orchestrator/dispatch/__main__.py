@@ -6,18 +6,24 @@ import signal
 import sys
 
 from orchestrator.artifacts import open_places, open_store
-from orchestrator.db.session import connect, session_factory
+from orchestrator.artifacts.base import ObjectStore
+from orchestrator.db.session import SessionFactory, connect, session_factory
 from orchestrator.db.watching import DISPATCHER
 from orchestrator.dispatch.broker import CeleryBroker
 from orchestrator.dispatch.cleaner import Cleaner
 from orchestrator.dispatch.collector import Collector, EveryHours
+from orchestrator.dispatch.deliverer import Deliverer
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.dispatch.finisher import Finisher
 from orchestrator.dispatch.loops import Loops
 from orchestrator.dispatch.observer import Observer
+from orchestrator.dispatch.openai_cleaner import OpenaiCleaner
+from orchestrator.dispatch.openai_finisher import OpenaiFinisher
+from orchestrator.dispatch.openai_reader import LineLimits, OpenaiReader
 from orchestrator.dispatch.reader import Reader
 from orchestrator.dispatch.reaper import Reaper
 from orchestrator.dispatch.reconciler import Reconciler
+from orchestrator.domain.jobs import JobKind
 from orchestrator.metrics import serve_metrics, watch_connections
 from orchestrator.settings import Settings, SettingsError, get_settings
 from orchestrator.telemetry import configure_logging, get_logger
@@ -49,12 +55,25 @@ def start_loops(settings: Settings) -> Loops:
     reconciler = Reconciler(sessions, broker, republish_seconds=settings.republish_seconds)
     loops.start("reconciler", reconciler, every_seconds=min(2.0, settings.republish_seconds))
     loops.start("cleaner", Cleaner(sessions, store, keep_days=settings.keep_days), every_seconds=2)
+    deliverer = Deliverer(sessions, seconds=settings.webhook_seconds, allow_private=settings.allow_private_webhooks)
+    loops.start("deliverer", deliverer, every_seconds=1)
+    _start_openai(loops, settings, sessions, store)
     if settings.collect_hours:
         collector = Collector(sessions, store, presigned_url_seconds=settings.presigned_url_seconds)
         loops.start("collector", EveryHours(collector, settings.collect_hours), every_seconds=1)
     if settings.metrics_port:
         loops.start("observer", Observer(sessions, broker), every_seconds=10)
     return loops
+
+
+def _start_openai(loops: Loops, settings: Settings, sessions: SessionFactory, store: ObjectStore) -> None:
+    limits = LineLimits(settings.max_openai_lines, settings.max_openai_line_bytes, settings.max_image_bytes)
+    shard_items = {JobKind.caption: settings.shard_items_caption, JobKind.generate: settings.shard_items_generate}
+    reader = OpenaiReader(sessions, store, limits=limits, shard_items=shard_items)
+    loops.start("openai-reader", reader, every_seconds=settings.loop_seconds)
+    finisher = OpenaiFinisher(sessions, store, link_seconds=settings.openai_link_seconds)
+    loops.start("openai-finisher", finisher, every_seconds=settings.loop_seconds)
+    loops.start("openai-cleaner", OpenaiCleaner(sessions, store, keep_days=settings.keep_days), every_seconds=2)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Orphans: objects below jobs/ and uploads/ that no row names and none can name any more. docs/lifecycle.md has why.
+"""Orphans: objects below jobs/, uploads/ and files/ that no row names or can name any more. docs/lifecycle.md has why.
 
 It goes page by page through the store's listing, a fifth of a second each second, so that it is slow, holds little in
 memory, and stops when it is told to.
@@ -52,6 +52,7 @@ class Collector:
             yield from self._forget_uploads(now - UNUSED_AGE - self._link, unused)
             yield from self._orphans("uploads/", before, 3, unused)
             yield from self._orphans("jobs/", before, 2, unused)
+            yield from self._orphans("files/", before, 2, unused)
 
     def _forget_uploads(self, before: datetime, unused: set[str]) -> Iterator[Found]:
         """Uploads from before then, without a job, into which nothing was put since: their objects are orphans now.

@@ -14,7 +14,7 @@ from orchestrator.domain.errors import JanusError
 from orchestrator.domain.names import is_safe_name
 
 SCHEME = "s3://"
-PRIVATE_FOLDERS = ("jobs/", "uploads/")  # of the product's own bucket: all teams' objects
+PRIVATE_FOLDERS = ("files/", "jobs/", "uploads/")  # of the product's own bucket: all teams' objects
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*")
 _TEAM_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 

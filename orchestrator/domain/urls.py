@@ -49,7 +49,7 @@ class UrlRefused(JanusError):
 
 
 @dataclass(frozen=True)
-class ImageUrl:
+class OutboundUrl:
     """A URL that is well-formed and allowed, in the parts that a request is made of.
 
     host: lower case, without brackets; an address or a name. target: path and query, ASCII, beginning with `/`.
@@ -84,11 +84,11 @@ def is_url(name: str) -> bool:
     return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", name) is not None
 
 
-def check_url(text: str, *, ports: Sequence[int], hosts: Sequence[str] = ()) -> ImageUrl:
+def check_url(text: str, *, ports: Sequence[int] | None, hosts: Sequence[str] = ()) -> OutboundUrl:
     """The URL's parts.
 
     Args:
-        ports: those that are allowed.
+        ports: those that are allowed; None means any.
         hosts: those that are allowed, `.example.org` for all below it; none means any.
     Raises UrlRefused: says what is wrong, without the URL's path and query.
     """
@@ -105,8 +105,10 @@ def check_url(text: str, *, ports: Sequence[int], hosts: Sequence[str] = ()) -> 
         raise UrlRefused(f"the URL's scheme is {parts.scheme[:20]!r}; only http and https are fetched")
     if "@" in parts.netloc:
         raise UrlRefused("the URL holds a user or a password; none is sent to anybody")
-    url = ImageUrl(parts.scheme, _host(parts), DEFAULT_PORTS[parts.scheme] if port is None else port, _target(parts))
-    if url.port not in ports:
+    url = OutboundUrl(parts.scheme, _host(parts), DEFAULT_PORTS[parts.scheme] if port is None else port, _target(parts))
+    if url.port == 0:
+        raise UrlRefused(f"{url.origin} names port 0, which is none")
+    if ports is not None and url.port not in ports:
         allowed = ", ".join(str(each) for each in ports)
         raise UrlRefused(f"{url.origin} names port {url.port}; only {allowed} are fetched (JANUS_IMAGE_URL_PORTS)")
     if hosts and not any(_matches(url.host, pattern.lower()) for pattern in hosts):

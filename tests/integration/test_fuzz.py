@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -53,9 +54,16 @@ def test_the_api_is_as_it_says(system: System, tmp_path: Path) -> None:
     examples, seed = os.environ.get("FUZZ_EXAMPLES", "10"), os.environ.get("FUZZ_SEED", "1")
     key = system.make_key("operators", SCOPES)
     headers = {"Authorization": f"Bearer {key}"}
+    form: dict[str, Any] = {"files": {"file": ("f", b"{}")}, "data": {"purpose": "batch"}}
+    file_id = httpx.post(f"{system.url}/openai/v1/files", headers=headers, **form).json()["id"]
+    batch = {"input_file_id": file_id, "endpoint": "/v1/images/generations", "completion_window": "24h"}
+    webhook = {"url": "https://example.org/hear"}
     existing = {
         "FUZZ_JOB_ID": httpx.post(f"{system.url}/v1/jobs", headers=headers, json=JOB).json()["id"],
         "FUZZ_UPLOAD_ID": httpx.post(f"{system.url}/v1/uploads", headers=headers).json()["id"],
+        "FUZZ_FILE_ID": file_id,
+        "FUZZ_BATCH_ID": httpx.post(f"{system.url}/openai/v1/batches", headers=headers, json=batch).json()["id"],
+        "FUZZ_WEBHOOK_ID": httpx.post(f"{system.url}/v1/webhooks", headers=headers, json=webhook).json()["id"],
         "FUZZ_OWN_KEY_ID": key.split("_")[2],
         "FUZZ_KEY_ID": system.make_key("others").split("_")[2],
     }

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import aliased
 
-from orchestrator.db import events, jobs, shards, teams, uploads, workers
+from orchestrator.db import events, jobs, openai_batches, openai_files, shards, teams, uploads, webhooks, workers
 from orchestrator.db.ownership import OWNED, SHARED, confine
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.shards import ItemFailure
-from orchestrator.db.tables import JobRow, ShardRow, Table
+from orchestrator.db.tables import JobRow, ShardRow, Table, WebhookRow
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.jobs import GenerateOptions, JobKind
 from orchestrator.domain.shards import ShardState
@@ -49,6 +49,23 @@ def _team(session: Any, name: str) -> str:
     shards.add_shards(session, job.id, [shards.PlannedShard(0, 1, "k", 0, 0)])
     shards.insert_failures(session, job.id, [ItemFailure(0, "0", "code", "message", 1)])
     events.record(session, "job.running", job_id=job.id)
+    file = openai_files.add_file(
+        session, team.id, key=team.id, filename="f", purpose="batch", num_bytes=1, expires_seconds=None
+    )
+    batch = openai_batches.create_batch(
+        session,
+        team.id,
+        endpoint="/v1/images/generations",
+        input_file_id=file.id,
+        upload_id=None,
+        completion_window="24h",
+        window_seconds=86_400,
+        labels=None,
+        output_seconds=None,
+    )
+    openai_batches.start(session, batch.id, job_id=job.id, model="m", num_refused=0)
+    session.execute(insert(WebhookRow).values(id=name, team_id=team.id, url="u", secret="s"))
+    webhooks.record_job_end(session, job.id)
     session.flush()
     session.execute(update(ShardRow).values(state=ShardState.leased, worker_id="w"))
     return team.id

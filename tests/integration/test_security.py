@@ -38,6 +38,9 @@ BODIES: dict[str, Any] = {
     "POST /v1/jobs/{job_id}/retry": {},
     "POST /v1/uploads/{upload_id}/urls": NAMES,
     "POST /v1/uploads/{upload_id}/downloads": NAMES,
+    "POST /v1/webhooks": {"url": "https://example.org/hear"},
+    "POST /openai/v1/files": {},  # a form: `World.call` makes it
+    "POST /openai/v1/batches": {"endpoint": "/v1/images/generations", "completion_window": "24h"},
     "POST /v1/teams": {"name": "a new team"},
     "POST /v1/keys": {"team": "owners", "name": "a new key"},
     "POST /v1/keys/{key_id}/rotate": {},
@@ -64,8 +67,11 @@ class World:
         answer = httpx.request(method, self.system.url + path, headers=headers, timeout=30, **values)
         assert answer.status_code < 500, (method, path, answer.text)
         if answer.status_code >= 400:
-            assert answer.headers["content-type"] == "application/problem+json", (method, path, answer.text)
-            assert answer.json()["request_id"] == answer.headers["x-request-id"]
+            if path.startswith("/openai/"):
+                assert set(answer.json()["error"]) == {"message", "type", "param", "code"}, (method, path, answer.text)
+            else:
+                assert answer.headers["content-type"] == "application/problem+json", (method, path, answer.text)
+                assert answer.json()["request_id"] == answer.headers["x-request-id"]
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cache-control"] == "no-store"
         assert not [name for name in answer.headers if name.startswith("access-control-")]
@@ -74,7 +80,18 @@ class World:
     def call(self, operation: str, key: str | None) -> httpx.Response:
         """The operation on the owners' things, asked with any key."""
         method, path = operation.split()
-        return self.ask(method, path.format(**self.ids), key, json=BODIES.get(operation))
+        return self.ask(method, self.path(path), key, **self.body(operation))
+
+    def path(self, path: str) -> str:
+        """With the owners' ids, and what a query must say."""
+        return path.format(**self.ids) + ("?since=2020-01-01T00:00:00Z" if path == "/v1/report" else "")
+
+    def body(self, operation: str) -> dict[str, Any]:
+        if operation == "POST /openai/v1/files":
+            return {"files": {"file": ("requests.jsonl", b"{}")}, "data": {"purpose": "batch"}}
+        if operation == "POST /openai/v1/batches":
+            return {"json": {**BODIES[operation], "input_file_id": self.ids["file_id"]}}
+        return {"json": BODIES.get(operation)}
 
     def operations(self) -> list[str]:
         """Every operation that the API says it has; a body must be known for each that wants one."""
@@ -84,7 +101,7 @@ class World:
         }
         assert {name for name, operation in found.items() if "requestBody" in operation} == set(BODIES)
         assert {name for name in found if "{" in name} == {
-            name for name in found if re.search(r"\{(job|upload|key)_id\}", name)
+            name for name in found if re.search(r"\{(job|upload|key|webhook|file|batch)_id\}", name)
         }
         return [name for name in found if name.split()[1] not in OPEN_PATHS]
 
@@ -110,6 +127,11 @@ def _settle(world: World) -> None:
     world.ids["job_id"] = world.ask("POST", "/v1/jobs", world.owner, json=JOB).json()["id"]
     world.ids["upload_id"] = world.ask("POST", "/v1/uploads", world.owner).json()["id"]
     world.ids["key_id"] = world.ask("GET", "/v1/whoami", world.owner).json()["key_id"]
+    world.ids["file_id"] = world.call("POST /openai/v1/files", world.owner).json()["id"]
+    world.ids["batch_id"] = world.call("POST /openai/v1/batches", world.owner).json()["id"]
+    webhook = world.call("POST /v1/webhooks", world.owner).json()
+    world.ids["webhook_id"] = webhook["id"]
+    world.said.append(webhook["secret"].removeprefix("whsec_"))
     job_id, part = (
         world.ids["job_id"],
         Part(f"jobs/{world.ids['job_id']}/shards/1/1-1.jsonl", "0" * 64, 21, ((0, 1),), ()),
@@ -183,7 +205,7 @@ def _with_another_teams_key(world: World, operations: list[str]) -> None:
     theirs = (*world.ids.values(), "of the owners", "owners")
     for operation in operations:
         answer = world.call(operation, world.stranger)
-        if "{job_id}" in operation or "{upload_id}" in operation:
+        if re.search(r"\{(?!key)\w+_id\}", operation) or operation == "POST /openai/v1/batches":
             assert answer.status_code == 404, operation
             if not operation.startswith("DELETE"):  # the others are asked about the same job
                 assert world.call(operation, world.owner).status_code not in (403, 404), operation
@@ -271,14 +293,14 @@ def _every_change_is_in_the_audit(world: World, operations: list[str]) -> None:
     made = world.system.make_key("owners", list(SCOPES))
     world.said.append(made.split("_")[3])
     changing = [name for name in operations if not name.startswith("GET ") and name not in LINKS_ONLY]
-    changing.sort(key=lambda name: name == DELETE_JOB)  # the last thing that can be done to a job that has ended
+    changing.sort(key=lambda name: (name.startswith("DELETE "), name == DELETE_JOB))  # nothing can be done after that
     for number, operation in enumerate(changing):
         of_ended = operation.endswith("/retry") or operation == DELETE_JOB
         world.ids["job_id"] = world.ended if of_ended else world.ask("POST", "/v1/jobs", made, json=JOB).json()["id"]
         world.ids["key_id"] = world.system.make_key("owners").split("_")[2]
         method, path = operation.split()
-        path, body = path.format(**world.ids), BODIES.get(operation)
-        answer = world.ask(method, path, made, json=body, headers={"X-Request-Id": f"change-{number}"})
+        path, body = world.path(path), world.body(operation)
+        answer = world.ask(method, path, made, **body, headers={"X-Request-Id": f"change-{number}"})
         assert answer.is_success, (operation, answer.text)
         newest = world.ask("GET", "/v1/audit?limit=1", made).json()["audit"][0]
         assert newest["request_id"] == f"change-{number}", f"{operation} left no row in the audit"

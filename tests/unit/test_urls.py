@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from orchestrator.domain.urls import ImageUrl, UrlRefused, check_url, is_public, is_url
+from orchestrator.domain.urls import OutboundUrl, UrlRefused, check_url, is_public, is_url
 
 PORTS = (80, 443)
 
@@ -126,16 +126,16 @@ def test_urls_that_are_refused_by_their_looks(url: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("http://Example.ORG", ImageUrl("http", "example.org", 80, "/")),
-        ("HTTPS://example.org./a?b=c#d", ImageUrl("https", "example.org", 443, "/a?b=c")),
-        ("https://example.org:80/ü%20x", ImageUrl("https", "example.org", 80, "/%C3%BC%20x")),
-        ("http://8.8.8.8/", ImageUrl("http", "8.8.8.8", 80, "/")),
-        ("http://[2606:4700::0001]:443/", ImageUrl("http", "2606:4700::1", 443, "/")),
-        ("http://xn--bcher-kva.example/x", ImageUrl("http", "xn--bcher-kva.example", 80, "/x")),
-        ("http://localhost/", ImageUrl("http", "localhost", 80, "/")),  # a name: where it leads is looked at later
+        ("http://Example.ORG", OutboundUrl("http", "example.org", 80, "/")),
+        ("HTTPS://example.org./a?b=c#d", OutboundUrl("https", "example.org", 443, "/a?b=c")),
+        ("https://example.org:80/ü%20x", OutboundUrl("https", "example.org", 80, "/%C3%BC%20x")),
+        ("http://8.8.8.8/", OutboundUrl("http", "8.8.8.8", 80, "/")),
+        ("http://[2606:4700::0001]:443/", OutboundUrl("http", "2606:4700::1", 443, "/")),
+        ("http://xn--bcher-kva.example/x", OutboundUrl("http", "xn--bcher-kva.example", 80, "/x")),
+        ("http://localhost/", OutboundUrl("http", "localhost", 80, "/")),  # a name: where it leads is looked at later
     ],
 )
-def test_parts_of_a_url(url: str, expected: ImageUrl) -> None:
+def test_parts_of_a_url(url: str, expected: OutboundUrl) -> None:
     assert check_url(url, ports=PORTS) == expected
 
 

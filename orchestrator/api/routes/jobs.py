@@ -16,6 +16,7 @@ from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.jobs import JobKind, JobState
 from orchestrator.domain.names import is_safe_name
 from orchestrator.domain.places import PlaceRefused
+from orchestrator.domain.webhooks import check_secret, check_webhook
 from orchestrator.schemas import (
     DownloadsCreate,
     EventsPage,
@@ -77,6 +78,9 @@ def create_job(
             f"shard_items x options.images is {shard_items * body.options.seeds_per_item}; "
             f"at most {MAX_SHARD_ANSWERS} answers go into one shard. Leave shard_items out."
         )
+    if body.webhook is not None:
+        check_secret(body.webhook.secret)
+        check_webhook(body.webhook.url, allow_private=settings.allow_private_webhooks)
     _require_known_model(session, body.model)
     _require_room(session, caller, settings)
     job, created = jobs.create_job(
@@ -91,6 +95,7 @@ def create_job(
         priority=body.priority,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
+        webhook=body.webhook.model_dump() if body.webhook else None,
     )
     response.status_code = 201 if created else 200
     if created:
