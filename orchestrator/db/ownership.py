@@ -13,6 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, ORMExecuteState, Session, with
 
 from orchestrator.db.tables import (
     AuditRow,
+    EditRow,
     EventRow,
     FailureRow,
     JobRow,
@@ -28,7 +29,7 @@ from orchestrator.db.tables import (
 EVERY_TEAM = {"every_team": True}
 """Execution options of a query that counts over all teams, and shows nothing of any."""
 
-OWNED: tuple[type[Table], ...] = (JobRow, UploadRow, ShardRow, FailureRow, EventRow)
+OWNED: tuple[type[Table], ...] = (JobRow, UploadRow, ShardRow, FailureRow, EventRow, EditRow)
 SHARED: tuple[type[Table], ...] = (TeamRow, KeyRow, ModelRow, WorkerRow, AuditRow)  # the scope `admin` guards them
 
 
