@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,20 +70,24 @@ def make_jobs(client: Client, folder: Path) -> dict[str, Job]:
     (folder / "scene-007.png").write_bytes((folder / "scene-006.png").read_bytes()[:400])
     (folder / "scene-031.png").write_bytes(b"these are no pixels")
     prompts = [prompt for _, prompt in spread_prompts(48, rng)]
-    cancelled = client.generate(prompts * 40, name="Too many drawings", seed=3)
     captions = client.caption(folder, name="Shapes of the north wing", shard_items=4)
-    drawings = client.generate(prompts[:24], name="Stickers, first round", images=4, shard_items=2, seed=1)
-    captions.wait(120)
+    captions.wait(600)
+    cancelled = client.generate(prompts * 40, name="Too many drawings", seed=3)
+    wait_for_items(cancelled, 50)
     cancelled.cancel()
-    cancelled.wait(60)
-    drawings.wait(300)
-    client.caption([folder / "scene-001.png", folder / "scene-002.png"], name="Two of them again").wait(60)
+    drawings = client.generate(prompts[:24], name="Stickers, first round", images=4, shard_items=2, seed=1)
+    drawings.wait(600)
+    client.caption([folder / "scene-001.png", folder / "scene-002.png"], name="Two of them again").wait(600)
     paused = client.generate(prompts, name="Posters for the hall")
     paused.pause()
     live = client.generate(prompts * 60, name="Stickers, second round", shard_items=8, seed=5)
-    while live.refresh().items.finished < 200:
-        pass
+    wait_for_items(live, 400)
     return {"captions": captions, "drawings": drawings, "paused": paused, "live": live}
+
+
+def wait_for_items(job: Job, count: int) -> None:
+    while job.refresh().items.finished < count:
+        time.sleep(0.5)
 
 
 def pages(jobs: dict[str, Job]) -> dict[str, str]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import Text, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
 from orchestrator.db.tables import EventRow, FailureRow, KeyRow, ShardRow, TeamRow
@@ -35,7 +36,7 @@ def failure_groups(session: Session, job_id: str, *, examples: int) -> list[Fail
 
 def _codes(session: Session, job_id: str) -> list[str]:
     """The codes that occur."""
-    known = func.unnest(literal(sorted(FAILURE_CODES))).column_valued("code")
+    known = func.unnest(literal(sorted(FAILURE_CODES), ARRAY(Text))).column_valued("known_code")
     occurs = select(FailureRow.index).where(FailureRow.job_id == job_id, FailureRow.code == known).exists()
     return list(session.scalars(select(known).where(occurs)))
 

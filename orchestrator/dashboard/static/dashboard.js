@@ -94,7 +94,7 @@ document.addEventListener("keydown", (event) => {
 function noteMissing(image) {
   const note = document.createElement("span");
   note.className = "no-picture";
-  note.textContent = "your browser cannot show this picture";
+  note.textContent = "no preview";
   image.replaceWith(note);
 }
 document.addEventListener("error", (event) => event.target.tagName === "IMG" && noteMissing(event.target), true);
@@ -192,7 +192,7 @@ if (uploading) {
   }
   uploading.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const button = document.getElementById("submit");
+    const button = document.getElementById("send");
     button.disabled = true;
     try {
       const id = await upload([...field.files], (sent, all, share) => {
