@@ -68,7 +68,7 @@ PAGES = {
     "gallery, from item 640,000": f"/jobs/{BIG}/gallery?index=640000",
     "item 640,000": f"/jobs/{BIG}/items/640000",
     "failures": f"/jobs/{BIG}/failures",
-    "failures, one code": f"/jobs/{BIG}/failures?code=engine_error&after_index=500000",
+    "failures, one code": f"/jobs/{BIG}/failures?code=engine_error&after_index=639999",
     "new job": "/new",
     "workers": "/workers",
 }
@@ -115,13 +115,13 @@ def write_rows(session: Session, team: str) -> None:
 
 
 def write_objects(session: Session, store: ObjectStore, team: str) -> None:
-    """An object of two thousand items and its parts, at each place that a page looks at; others lack theirs."""
+    """An object of four thousand items and its parts, at each place that a page looks at; others lack theirs."""
     for first in (0, 640_000):
         items = [
-            Item(n, f"photo-{n}.jpg", (ImageRef(f"uploads/{team}/u/{n}.jpg"),)) for n in range(first, first + 2048)
+            Item(n, f"photo-{n}.jpg", (ImageRef(f"uploads/{team}/u/{n}.jpg"),)) for n in range(first, first + 4096)
         ]
         store.put(f"items-{first}", b"".join(item.as_line().encode() + b"\n" for item in items))
-        for shard in range(first, first + 2048, SHARD_ITEMS):
+        for shard in range(first, first + 4096, SHARD_ITEMS):
             lines = (
                 {"index": n, "id": f"photo-{n}.jpg", "caption": "a photograph of something " * 8, "num_tokens": 40,
                  "finish_reason": "stop", "seed": n, "model": "m", "revision": "r"}
@@ -132,7 +132,7 @@ def write_objects(session: Session, store: ObjectStore, team: str) -> None:
             text(
                 "UPDATE shards SET items_key = 'items-' || :first, parts = jsonb_set(parts, '{0,key}', "
                 "to_jsonb('part-' || first_index)) WHERE job_id = :id AND first_index >= :first "
-                "AND first_index < :first + 2048"
+                "AND first_index < :first + 4096"
             ).bindparams(first=first, id=BIG)
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from orchestrator.artifacts.base import ObjectStore, StoreError
+from orchestrator.artifacts.base import ObjectMissing, ObjectStore, StoreError
 from orchestrator.db import edits, overview
 from orchestrator.db.shards import parts_of
 from orchestrator.db.tables import EditRow, JobRow, ShardRow
@@ -126,7 +126,10 @@ def _touches(runs: Iterable[tuple[int, int]], wanted: frozenset[int]) -> bool:
 
 
 def _result_lines(store: ObjectStore, key: str, wanted: frozenset[int]) -> list[dict[str, Any]]:
-    lines = (json.loads(line) for line in store.get(key).splitlines())
+    try:
+        lines = [json.loads(line) for line in store.get(key).splitlines()]
+    except ObjectMissing:  # `janus jobs verify` tells it aloud; a page shows the others
+        return []
     return [line for line in lines if line["index"] in wanted]
 
 

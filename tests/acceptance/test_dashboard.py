@@ -135,7 +135,7 @@ def _retry(page: Any) -> None:
 def _live_progress_and_cancel(page: Any, system: System, faults: list[Any]) -> None:
     """Numbers move on the list and on the job's page while the browser loads neither again."""
     page.goto(f"{system.url}/new?kind=generate")
-    page.get_by_label("Prompts").fill("\n".join(f"prompt {number}" for number in range(3000)))
+    page.get_by_role("textbox", name="Prompts").fill("\n".join(f"prompt {number}" for number in range(3000)))
     page.get_by_text("3,000 prompts").wait_for()
     page.get_by_label("Name").fill("Long")
     page.get_by_role("button", name="Submit").click()
