@@ -29,7 +29,8 @@ from orchestrator.artifacts import open_store  # noqa: E402
 from orchestrator.artifacts.base import ObjectStore  # noqa: E402
 from orchestrator.db import teams, workers  # noqa: E402
 from orchestrator.db.session import connect, session_factory  # noqa: E402
-from orchestrator.domain.items import ImageRef, Item  # noqa: E402
+from orchestrator.domain.image_refs import ImageRef  # noqa: E402
+from orchestrator.domain.items import Item  # noqa: E402
 from orchestrator.local.servers import Servers  # noqa: E402
 from tests.system import System, product_settings  # noqa: E402
 
@@ -46,9 +47,9 @@ INSERT INTO jobs (id, team_id, name, kind, model, options, input, shard_items, s
 VALUES (:id, :team, 'a million items', 'caption', 'm', '{"prompt": "?", "seed": 0}', '{}', 64, 'running', :items,
         now() - interval '10 hours')"""
 SHARD_ROWS = """
-INSERT INTO shards (job_id, items_key, first_index, num_items, state, attempt, finished_at, parts, num_results,
-                    num_failures)
-SELECT :id, 'items', n, least(64, :items - n), 'done', 1, now() - interval '10 hours' * random(),
+INSERT INTO shards (job_id, items_key, items_offset, items_bytes, first_index, num_items, state, attempt, finished_at,
+                    parts, num_results, num_failures)
+SELECT :id, 'items', 0, 0, n, least(64, :items - n), 'done', 1, now() - interval '10 hours' * random(),
        jsonb_build_array(jsonb_build_object('key', 'part', 'sha256', repeat('0', 64), 'num_bytes', 9000,
            'results', jsonb_build_array(jsonb_build_array(n, n + least(64, :items - n))), 'failures', '[]'::jsonb)),
        least(64, :items - n) - 1, 1
@@ -115,24 +116,23 @@ def write_rows(session: Session, team: str) -> None:
 
 
 def write_objects(session: Session, store: ObjectStore, team: str) -> None:
-    """An object of four thousand items and its parts, at each place that a page looks at; others lack theirs."""
+    """Items and parts of the shards that a page looks at; others lack theirs."""
     for first in (0, 640_000):
-        items = [
-            Item(n, f"photo-{n}.jpg", (ImageRef(f"uploads/{team}/u/{n}.jpg"),)) for n in range(first, first + 4096)
-        ]
-        store.put(f"items-{first}", b"".join(item.as_line().encode() + b"\n" for item in items))
         for shard in range(first, first + 4096, SHARD_ITEMS):
+            numbers = range(shard, shard + SHARD_ITEMS)
+            items = [Item(n, f"photo-{n}.jpg", (ImageRef(f"uploads/{team}/u/{n}.jpg"),)) for n in numbers]
             lines = (
                 {"index": n, "id": f"photo-{n}.jpg", "caption": "a photograph of something " * 8, "num_tokens": 40,
                  "finish_reason": "stop", "seed": n, "model": "m", "revision": "r"}
-                for n in range(shard, shard + SHARD_ITEMS)
+                for n in numbers
             )  # fmt: skip
+            store.put(f"items-{shard}", b"".join(item.as_line().encode() + b"\n" for item in items))
             store.put(f"part-{shard}", b"".join(json.dumps(line).encode() + b"\n" for line in lines))
         session.execute(
             text(
-                "UPDATE shards SET items_key = 'items-' || :first, parts = jsonb_set(parts, '{0,key}', "
-                "to_jsonb('part-' || first_index)) WHERE job_id = :id AND first_index >= :first "
-                "AND first_index < :first + 4096"
+                "UPDATE shards SET items_key = 'items-' || first_index, items_bytes = 1000000, "
+                "parts = jsonb_set(parts, '{0,key}', to_jsonb('part-' || first_index)) "
+                "WHERE job_id = :id AND first_index >= :first AND first_index < :first + 4096"
             ).bindparams(first=first, id=BIG)
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from orchestrator.client._edits import with_edits
 from orchestrator.client._errors import BadSource, TransferFailed
 from orchestrator.client._parts import finished_results
 from orchestrator.client._sidecars import SidecarNames
@@ -44,7 +45,7 @@ def check_out(path: Path) -> None:
         raise BadSource(f"{path}: results are written as .jsonl, .csv or into a folder, not as {path.suffix}")
 
 
-def download_results(job: Job, path: Path) -> Path:
+def download_results(job: Job, path: Path, *, edited: bool = False) -> Path:
     """Write what is finished; a file is replaced as a whole.
 
     Raises TransferFailed: an object cannot be read, or is not as it was made.
@@ -54,15 +55,15 @@ def download_results(job: Job, path: Path) -> Path:
         job.refresh()
     if path.suffix == ".jsonl":
         with drafted(path) as lines:
-            _write_lines(job, lines)
+            _write_lines(job, lines, edited)
     elif path.suffix == ".csv":
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent) as lines:
-            _write_lines(job, lines)
+            _write_lines(job, lines, edited)
             write_atomically(path, _as_csv(job.view.kind, read_lines(lines)))
     else:
         with drafted(path / "results.jsonl") as lines:
-            _write_lines(job, lines)
+            _write_lines(job, lines, edited)
             if job.view.kind is JobKind.generate:
                 _download_images(job, path, lines)
             else:
@@ -81,7 +82,18 @@ def encode_result(result: dict[str, Any]) -> bytes:
     return json.dumps(result, ensure_ascii=False).encode() + b"\n"
 
 
-def _write_lines(job: Job, file: IO[bytes]) -> None:
+def _write_lines(job: Job, file: IO[bytes], edited: bool) -> None:
+    """The results as they were made, or with their edits once they were compared with the manifest."""
+    if not edited:
+        _write_results(job, file)
+        return
+    with tempfile.TemporaryFile() as results:
+        _write_results(job, results)
+        for result in with_edits(job, read_lines(results)):
+            file.write(encode_result(result))
+
+
+def _write_results(job: Job, file: IO[bytes]) -> None:
     """The merged object where the job has ended with one, checked against the manifest; else the parts so far."""
     if not (job.ended and job.view.manifest_sha256):
         for result in finished_results(job, follow=False):

@@ -18,6 +18,8 @@ from orchestrator.client._transfers import Transfers
 from orchestrator.client._verify import Verification, verify_job
 from orchestrator.schemas import (
     DownloadsCreate,
+    EditsPage,
+    EditView,
     EventsPage,
     EventView,
     FailuresPage,
@@ -137,9 +139,21 @@ class Job:
         """Result lines that are there now, as JSON text, without waiting for more."""
         yield from (encode_result(result) for result in finished_results(self, follow=False))
 
-    def download(self, path: str | Path) -> Path:
-        """Write the results to `path`: `.jsonl`, `.csv`, or a folder (captions as `.txt`, images as `.png`)."""
-        return download_results(self, Path(path))
+    def edits(self) -> Iterator[EditView]:
+        """What people made of the results, in item order: other captions, and approvals."""
+        after: int | None = -1
+        while after is not None:
+            page = self._http.call(EditsPage, "GET", f"/v1/jobs/{self.id}/edits", params={"after_index": after})
+            yield from page.edits
+            after = page.next_index
+
+    def download(self, path: str | Path, *, edited: bool = False) -> Path:
+        """Write the results to `path`: `.jsonl`, `.csv`, or a folder (captions as `.txt`, images as `.png`).
+
+        Args:
+            edited: with the captions that people wrote in place of the model's.
+        """
+        return download_results(self, Path(path), edited=edited)
 
     def verify(self) -> Verification:
         """Recompute the job's promise from its objects: every item once, every digest right."""

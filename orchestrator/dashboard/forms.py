@@ -11,7 +11,6 @@ from starlette.datastructures import FormData, UploadFile
 from orchestrator.domain.errors import Forbidden, InvalidRequest
 
 MAX_FILES = 1000
-_NUMBERS = {"whole": int, "number": float}
 
 
 async def read_form(request: Request) -> FormData:
@@ -44,7 +43,7 @@ def number_of(form: FormData, name: str, kind: str) -> int | float | None:
     if not text:
         return None
     try:
-        return _NUMBERS[kind](text)
+        return int(text) if kind == "whole" else float(text)
     except ValueError:
         raise InvalidRequest(
             f"{name.replace('_', ' ')} is {text[:40]!r}; it must be a {'whole ' if kind == 'whole' else ''}number"

@@ -1,7 +1,7 @@
 """Some items of a job, with what became of them: only the shards' rows and the objects that these items need are read.
 
-An item's input is a line of an object of some hundred kilobytes, its result a line of a part, and its shard's row names
-both. So a page costs the same in a job of a million items as in one of a hundred.
+An item's input is a line among those of its shard, its result a line of a part, and the shard's row says where both
+are. So a page costs the same in a job of a million items as in one of a hundred.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestrator.artifacts.base import ObjectMissing, ObjectStore, StoreError
 from orchestrator.db import edits, overview
 from orchestrator.db.shards import parts_of
 from orchestrator.db.tables import EditRow, JobRow, ShardRow
-from orchestrator.domain.items import MAX_LINE_BYTES, Item
+from orchestrator.domain.items import Item
 from orchestrator.domain.shards import ShardState
 
 MAX_ITEMS = 100  # at once
@@ -103,13 +103,12 @@ def _rows(session: Session, job: JobRow, indexes: Sequence[int], found: Sequence
 def see(rows: Rows, store: ObjectStore) -> list[Seen]:
     """The items themselves, from the store; needs no session. Raises StoreError."""
     wanted = frozenset(rows.indexes)
-    objects = {shard.items_key for shard in rows.shards}
     parts = {
         part.key for shard in rows.shards for part in parts_of(shard) if _touches(part.results + part.failures, wanted)
     }
     with ThreadPoolExecutor(_THREADS) as pool:
         lines_of = pool.map(lambda key: _result_lines(store, key, wanted), parts)
-        items_of = pool.map(lambda key: _items(store, key, wanted), objects)
+        items_of = pool.map(lambda shard: _items(store, shard, wanted), rows.shards)
         lines = {line["index"]: line for lines in lines_of for line in lines}
         items = {item.index: item for items in items_of for item in items}
     return [_seen(rows, index, items.get(index), lines.get(index)) for index in rows.indexes]
@@ -133,16 +132,10 @@ def _result_lines(store: ObjectStore, key: str, wanted: frozenset[int]) -> list[
     return [line for line in lines if line["index"] in wanted]
 
 
-def _items(store: ObjectStore, key: str, wanted: frozenset[int]) -> list[Item]:
+def _items(store: ObjectStore, shard: ShardRow, wanted: frozenset[int]) -> list[Item]:
     """Inputs are shown where they can be; a page is not lost for them."""
-    found, last = list[Item](), max(wanted)
     try:
-        for line in store.lines(key, max_line_bytes=MAX_LINE_BYTES):
-            index = Item.index_of(line)
-            if index in wanted:
-                found.append(Item.from_line(line))
-            if index >= last:
-                break
+        lines = store.get_range(shard.items_key, shard.items_offset, shard.items_bytes).splitlines()
+        return [Item.from_line(line) for line in lines if Item.index_of(line) in wanted]
     except (StoreError, ValueError):
-        return found
-    return found
+        return []

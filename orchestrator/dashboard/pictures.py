@@ -14,7 +14,7 @@ from orchestrator.api.dependencies import Services
 from orchestrator.dashboard.items import Seen
 from orchestrator.dashboard.sessions import signer
 from orchestrator.domain.errors import InvalidRequest, NotFound
-from orchestrator.domain.items import ImageRef
+from orchestrator.domain.image_refs import ImageRef
 from orchestrator.domain.shards import image_file, image_name
 from orchestrator.domain.urls import is_url
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from orchestrator.domain.errors import InvalidRequest
-from orchestrator.domain.items import IMAGE_SUFFIXES, is_safe_name
+from orchestrator.domain.names import IMAGE_SUFFIXES, is_safe_name
 
 _ODD = re.compile(r"[\\\x00-\x1f\x7f]")
 MAX_NAME_LENGTH = 150

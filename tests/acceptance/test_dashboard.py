@@ -3,6 +3,7 @@ axe finds."""
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -46,9 +47,11 @@ def test_a_job_from_sign_in_to_sign_out(
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda said: errors.append(said.text) if "Content Security Policy" in said.text else None)
     page.on("dialog", lambda dialog: dialog.accept())
-    _sign_in(page, system, system.make_key(f"team-{size}-{scheme}"), faults)
+    key = system.make_key(f"team-{size}-{scheme}")
+    _sign_in(page, system, key, faults)
     _job_with_upload(page, photos, tmp_path, faults)
     _gallery_and_edit(page, faults)
+    _edited_download(system, key, tmp_path)
     _retry(page)
     _live_progress_and_cancel(page, system, faults)
     for path in ("/", "/new", "/new?kind=generate", "/workers", "/jobs/job_nothing"):
@@ -122,6 +125,19 @@ def _gallery_and_edit(page: Any, faults: list[Any]) -> None:
     page.get_by_role("link", name=re.compile("broken.jpg")).click()
     page.get_by_role("heading", name="image_unreadable").wait_for()
     _examine(page, faults)
+
+
+def _edited_download(system: System, key: str, tmp_path: Path) -> None:
+    """Who asks for edits gets them; the results themselves are as they were."""
+    with system.client(key) as client:
+        [job] = client.jobs()
+        plain, edited = (
+            job.download(tmp_path / f"{with_edits}.jsonl", edited=with_edits) for with_edits in (False, True)
+        )
+        assert job.verify().ok
+    before, after = ([json.loads(line) for line in path.read_text().splitlines()] for path in (plain, edited))
+    assert after[1] == before[1] | {"caption": "a caption by hand", "edited": True, "approved": True}
+    assert [after[0], after[2]] == [before[0], before[2]]
 
 
 def _retry(page: Any) -> None:

@@ -23,9 +23,10 @@ from orchestrator.dashboard.forms import read_form
 from orchestrator.dashboard.sessions import COOKIE, MAX_AGE_SECONDS, new_session, read_session, signer
 from orchestrator.db import jobs, shards, teams, workers
 from orchestrator.db.session import SessionFactory, connect, session_factory
-from orchestrator.db.shards import ItemFailure
+from orchestrator.db.shards import ItemFailure, PlannedShard
 from orchestrator.db.tables import AuditRow, EditRow, JobRow, ShardRow
-from orchestrator.domain.items import ImageRef, Item
+from orchestrator.domain.image_refs import ImageRef
+from orchestrator.domain.items import Item
 from orchestrator.domain.jobs import CaptionOptions, JobKind, JobState
 from orchestrator.domain.shards import Part, ShardState
 from tests.system import System
@@ -120,9 +121,8 @@ def _settle(site: Site) -> None:
             data = b"".join(json.dumps(line).encode() + b"\n" for line in some)
             store.put(key, data)
             part = Part(key, "0" * 64, len(data), ((first, first + 1),), ((1, 2),) if number == 0 else ())
-            shards.add_shard(
-                session, job.id, items_key=f"jobs/{job.id}/items/0.jsonl", first_index=first, num_items=len(some)
-            )
+            planned = PlannedShard(first, len(some), f"jobs/{job.id}/items/0.jsonl", 0, 2**20)
+            shards.add_shards(session, job.id, [planned])
             session.flush()
             values = {
                 "state": ShardState.done,

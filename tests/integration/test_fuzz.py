@@ -56,6 +56,7 @@ def test_the_api_is_as_it_says(system: System, tmp_path: Path) -> None:
     existing = {
         "FUZZ_JOB_ID": httpx.post(f"{system.url}/v1/jobs", headers=headers, json=JOB).json()["id"],
         "FUZZ_UPLOAD_ID": httpx.post(f"{system.url}/v1/uploads", headers=headers).json()["id"],
+        "FUZZ_INDEX": "0",
         "FUZZ_OWN_KEY_ID": key.split("_")[2],
         "FUZZ_KEY_ID": system.make_key("others").split("_")[2],
     }

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import aliased
 
-from orchestrator.db import events, jobs, shards, teams, uploads, workers
+from orchestrator.db import edits, events, jobs, shards, teams, uploads, workers
 from orchestrator.db.ownership import OWNED, SHARED, confine
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.shards import ItemFailure
@@ -49,6 +49,8 @@ def _team(session: Any, name: str) -> str:
     shards.add_shards(session, job.id, [shards.PlannedShard(0, 1, "k", 0, 0)])
     shards.insert_failures(session, job.id, [ItemFailure(0, "0", "code", "message", 1)])
     events.record(session, "job.running", job_id=job.id)
+    job.num_items = 1
+    edits.save_edit(session, job, 0, caption=None, approved=True, key_id="k")
     session.flush()
     session.execute(update(ShardRow).values(state=ShardState.leased, worker_id="w"))
     return team.id

@@ -21,7 +21,7 @@ from orchestrator.dashboard.uploads import names_of
 from orchestrator.db import workers
 from orchestrator.db.uploads import upload_prefix
 from orchestrator.domain.errors import InvalidRequest
-from orchestrator.domain.items import IMAGE_SUFFIXES
+from orchestrator.domain.names import IMAGE_SUFFIXES
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind
 from orchestrator.schemas import JobCreate, UploadUrlsCreate
 

@@ -58,7 +58,7 @@ def create_key(request: Request, team_id: Id, session: DbSession, caller: Admin,
         body = KeyCreate(
             team=team_id,
             name=text_of(form, "name"),
-            scopes=[str(scope) for scope in form.getlist("scopes")],  # type: ignore[misc]
+            scopes=[str(scope) for scope in form.getlist("scopes")],
             expires_at=datetime.now(UTC) + timedelta(days=min(max(days, 0), 10**5)) if days is not None else None,
         )
         made = api_teams.create_key(body, session, caller, audit)
@@ -75,7 +75,7 @@ def create_key(request: Request, team_id: Id, session: DbSession, caller: Admin,
 def rotate_key(request: Request, key_id: Id, session: DbSession, caller: Admin, audit: Audit, form: Form) -> Response:
     overlap_days = number_of(form, "overlap_days", "whole")
     try:
-        body = KeyRotate(overlap_days=7 if overlap_days is None else overlap_days)  # type: ignore[arg-type]
+        body = KeyRotate(overlap_days=7 if overlap_days is None else overlap_days)
     except ValidationError:
         raise InvalidRequest("The old key may go on working for 0 to 90 days.") from None
     made = api_teams.rotate_key(session=session, key_id=key_id, body=body, caller=caller, audit=audit)
