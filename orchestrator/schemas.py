@@ -217,6 +217,26 @@ class EventsPage(Answer):
     next_id: int | None
 
 
+class EditPut(Wire):
+    """What somebody makes of a result: another caption (null leaves the model's), an approval, or both."""
+
+    caption: Annotated[str, StringConstraints(min_length=1, max_length=20_000)] | None = None
+    approved: Annotated[bool, Strict()] = False
+
+
+class EditView(Answer):
+    index: int
+    caption: str | None
+    approved_at: datetime | None
+    edited_by: str
+    at: datetime
+
+
+class EditsPage(Answer):
+    edits: list[EditView]
+    next_index: int | None
+
+
 class DownloadsCreate(Wire):
     """Names below the job: `results.jsonl`, `manifest.json`, `images/…`, `shards/…`."""
 

@@ -12,6 +12,7 @@ from orchestrator.api.metrics import Watched
 from orchestrator.api.openapi import describe
 from orchestrator.api.routes import (
     audit,
+    edits,
     health,
     jobs,
     openai_batches,
@@ -23,11 +24,13 @@ from orchestrator.api.routes import (
     webhooks,
     workers,
 )
+from orchestrator.dashboard.app import PAGES
 
 ROUTERS = (
     health.router,
     uploads.router,
     jobs.router,
+    edits.router,
     webhooks.router,
     reports.router,
     openai_files.router,
@@ -45,9 +48,11 @@ def create_app(services: Services) -> FastAPI:
     # would repeat the Host header that the caller chose.
     app = FastAPI(title="Janus Batch", version="0.1.0", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.services = services
-    errors.install(app, ROUTERS)
+    errors.install(app, (*ROUTERS, *PAGES))
     for router in ROUTERS:
         app.include_router(router)
+    for page in PAGES:
+        app.include_router(page, include_in_schema=False)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
 
     @app.middleware("http")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Request
@@ -19,6 +20,8 @@ from orchestrator.domain.places import InputPlaces
 from orchestrator.domain.rates import RateLimit
 from orchestrator.settings import Settings
 
+SIGN_INS_PER_MINUTE = 10
+
 
 @dataclass(frozen=True)
 class Services:
@@ -30,6 +33,7 @@ class Services:
     ping_broker: Callable[[], None]
     rates: RateLimit
     places: InputPlaces
+    sign_ins: RateLimit = field(default_factory=lambda: RateLimit(SIGN_INS_PER_MINUTE))  # by address
 
 
 def get_services(request: Request) -> Services:
@@ -50,6 +54,13 @@ def get_session(
 
     It sees the caller's team and no other.
     """
+    with team_session(services, caller) as session:
+        yield session
+
+
+@contextmanager
+def team_session(services: Services, caller: Caller) -> Iterator[Session]:
+    """A transaction that sees the caller's team, for as long as the block: none is held while the store is read."""
     with services.sessions.begin() as session:
         confine(session, caller.team_id)
         yield session

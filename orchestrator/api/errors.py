@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -18,6 +18,8 @@ from starlette.routing import Match
 
 from orchestrator.api.openai_refusals import is_openai, refusal, status_there
 from orchestrator.artifacts.base import ObjectMissing, StoreError
+from orchestrator.dashboard.paths import is_page
+from orchestrator.dashboard.rendering import render_problem
 from orchestrator.domain.errors import Conflict, DomainError, Forbidden, InvalidRequest, NotFound
 from orchestrator.telemetry import get_logger
 
@@ -40,13 +42,15 @@ class ProblemResponse(RefusalResponse):
 
 def problem(
     request: Request, status: int, code: str, detail: str, headers: dict[str, str] | None = None, **fields: Any
-) -> JSONResponse:
+) -> Response:
     """A problem document; `code` is for programs, `detail` says what, where and what to do next.
 
-    Clients of the OpenAI contract get it in that contract's shape.
+    Clients of the OpenAI contract get it in that contract's shape, and browsers a page.
     """
     if is_openai(request.scope["path"]):
         return RefusalResponse(refusal(status, code, detail, fields), status_there(status), headers)
+    if is_page(request.scope):
+        return render_problem(request, status, code, detail, headers)
     body = {
         "type": f"urn:janus:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -67,21 +71,21 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     """Translate what routes raise."""
 
     @app.exception_handler(DomainError)
-    def domain_error(request: Request, error: DomainError) -> JSONResponse:
+    def domain_error(request: Request, error: DomainError) -> Response:
         status = next((status for kind, status in STATUS_OF.items() if isinstance(error, kind)), 400)
         if status == HTTPStatus.FORBIDDEN:
             get_logger().warning("forbidden", request_id=request_id_of(request), detail=error.message)
         return problem(request, status, error.code, error.message)
 
     @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    def invalid(request: Request, error: RequestValidationError) -> Response:
         findings = error.errors()[:MAX_FINDINGS]
         found = [{"where": _place(e["loc"])[:MAX_QUOTE], "message": e["msg"][:MAX_QUOTE]} for e in findings]
         detail = "; ".join(f"{e['where']}: {e['message']}" for e in found[:5])
         return problem(request, 422, "invalid_request", detail, errors=found)
 
     @app.exception_handler(HTTPException)
-    def http_error(request: Request, error: HTTPException) -> JSONResponse:
+    def http_error(request: Request, error: HTTPException) -> Response:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
         detail = (
             f"{request.method} {request.scope['path'][:MAX_QUOTE]}: {error.detail}; see /openapi.json for what there is"
@@ -92,11 +96,11 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
         return problem(request, error.status_code, code, detail, headers)
 
     @app.exception_handler(ObjectMissing)
-    def missing(request: Request, error: ObjectMissing) -> JSONResponse:
+    def missing(request: Request, error: ObjectMissing) -> Response:
         return problem(request, 404, "object_missing", str(error))
 
     @app.exception_handler(DataError)
-    def not_storable(request: Request, error: DataError) -> JSONResponse:
+    def not_storable(request: Request, error: DataError) -> Response:
         detail = f"a value cannot be stored: {str(error.orig).splitlines()[0]}"
         return problem(request, 422, "invalid_request", detail)
 
@@ -104,7 +108,7 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
         app.add_exception_handler(kind, translated)
 
 
-def translated(request: Request, error: Exception) -> JSONResponse:
+def translated(request: Request, error: Exception) -> Response:
     """A server that did not answer: 503. What nobody foresaw: 500, logged in full, told in short."""
     if isinstance(error, UNAVAILABLE):
         get_logger().warning("unavailable", request_id=request_id_of(request), error=str(error)[:500])

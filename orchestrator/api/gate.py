@@ -14,6 +14,8 @@ from starlette.middleware.base import RequestResponseEndpoint
 
 from orchestrator.api import errors
 from orchestrator.api.dependencies import Services, address_of
+from orchestrator.dashboard.paths import is_page
+from orchestrator.dashboard.visitors import admit
 from orchestrator.db import teams
 from orchestrator.db.teams import Caller
 from orchestrator.domain.keys import parse_key
@@ -42,7 +44,8 @@ async def pass_gate(request: Request, call_next: RequestResponseEndpoint, servic
         refused = _refuse_size(request, _max_bytes(request, services.settings))
         # The path as it is routed: that of `request.url` is read behind whatever the caller wrote into Host.
         if refused is None and request.scope["path"] not in OPEN_PATHS:
-            refused = await run_in_threadpool(_refuse_caller, request, services)
+            refuse = _refuse_visitor if is_page(request.scope) else _refuse_caller
+            refused = await run_in_threadpool(refuse, request, services)
         response = refused or await call_next(request)
     except Exception as error:
         response = errors.translated(request, error)
@@ -78,6 +81,16 @@ def _refuse_caller(request: Request, services: Services) -> Response | None:
     caller = _find_caller(services, key.strip())
     if caller is None:
         return _unauthorized(request, "this key is not valid: mistyped, revoked or expired")
+    return _note_caller(request, caller, services)
+
+
+def _refuse_visitor(request: Request, services: Services) -> Response | None:
+    """The same for a page, whose visitor has a cookie in place of a key."""
+    visitor = admit(request, services.settings, services.sessions)
+    return _note_caller(request, visitor, services) if isinstance(visitor, Caller) else visitor
+
+
+def _note_caller(request: Request, caller: Caller, services: Services) -> Response | None:
     request.state.caller, request.state.team, request.state.key = caller, caller.team_id, caller.key_id
     return _refuse_rate(request, caller, services)
 

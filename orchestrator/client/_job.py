@@ -22,6 +22,8 @@ from orchestrator.client._transfers import Transfers
 from orchestrator.client._verify import Verification, verify_job
 from orchestrator.schemas import (
     DownloadsCreate,
+    EditsPage,
+    EditView,
     EventsPage,
     EventView,
     FailuresPage,
@@ -181,6 +183,11 @@ class JobCalls(Generic[J]):
         """Result lines that are there now, as JSON text, without waiting for more."""
         return finished_results(self, encode_line, follow=False)
 
+    @Listing
+    def edits(self) -> Stream[EditView, None]:
+        """What people made of the results, in item order: other captions, and approvals."""
+        return self.look_at_edits()
+
     @Call
     def parts(self, *, from_index: int = 0, limit: int = 100) -> Steps[PartsPage]:
         """A page of finished parts, in item order."""
@@ -201,6 +208,7 @@ class JobCalls(Generic[J]):
         sidecar: Sidecar | str = Sidecar.txt,
         tars: Iterable[str | Path] = (),
         shard_items: int = 1000,
+        edited: bool = False,
     ) -> Steps[Path]:
         """Write what is finished: `.jsonl`, `.csv`, `.parquet`, or a folder of sidecars or images.
 
@@ -212,6 +220,7 @@ class JobCalls(Generic[J]):
             sidecar: what stands beside each name in a folder of captions: its text, or its line as `json`.
             tars: of `webdataset`, the local tars that were captioned: their samples are copied, a tar for each.
             shard_items: of `webdataset` without tars, items in each.
+            edited: with the captions that people wrote in place of the model's.
         Raises:
             BadOutput: it cannot be written there, or not so.
             PackageMissing: the form needs an extra of this package.
@@ -219,7 +228,7 @@ class JobCalls(Generic[J]):
         """
         if not isinstance(path, Output):
             path = Output.of(path, form, existing=existing, sidecar=sidecar, tars=tars, shard_items=shard_items)
-        return download_results(self, path)
+        return download_results(self, path, edited=edited)
 
     @Call
     def to_pandas(self) -> Steps[pandas.DataFrame]:
@@ -249,6 +258,15 @@ class JobCalls(Generic[J]):
     def look_at_parts(self, from_index: int, limit: int) -> Steps[PartsPage]:
         params = {"from_index": from_index, "limit": limit}
         return (yield from self._api.call(PartsPage, "GET", f"/v1/jobs/{self.id}/results", params=params))
+
+    def look_at_edits(self) -> Stream[EditView, None]:
+        after: int | None = -1
+        while after is not None:
+            path = f"/v1/jobs/{self.id}/edits"
+            page = yield from self._api.call(EditsPage, "GET", path, params={"after_index": after})
+            for edit in page.edits:
+                yield Emit(edit)
+            after = page.next_index
 
     def make_urls(self, names: list[str]) -> Steps[list[str]]:
         body = DownloadsCreate(names=names).model_dump()

@@ -17,6 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute, ORMExecuteState, Session, with
 from orchestrator.db.tables import (
     AuditRow,
     DeliveryRow,
+    EditRow,
     EventRow,
     FailureRow,
     JobRow,
@@ -41,6 +42,7 @@ OWNED: tuple[type[Table], ...] = (
     ShardRow,
     FailureRow,
     EventRow,
+    EditRow,
     OpenaiFileRow,
     OpenaiBatchRow,
     WebhookRow,

@@ -197,6 +197,7 @@ class FailureRow(Table):
     """An item that has no result, and why."""
 
     __tablename__ = "failures"
+    __table_args__ = (Index("ix_failures_job_id_code_index", "job_id", "code", "index"),)
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     index: Mapped[int] = mapped_column(primary_key=True)
@@ -205,6 +206,19 @@ class FailureRow(Table):
     message: Mapped[str]
     attempts: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EditRow(Table):
+    """What somebody made of an item's result: another caption, an approval, or both. The result stays as it is."""
+
+    __tablename__ = "edits"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    caption: Mapped[str | None]  # None: as the model said it
+    approved_at: Mapped[datetime | None]
+    edited_by: Mapped[str]  # the id of a key
+    at: Mapped[datetime]
 
 
 class EventRow(Table):

@@ -133,6 +133,12 @@ def find_caller(session: Session, key_text: str) -> Caller | None:
     return Caller(row.team_id, row.id, frozenset(row.scopes))
 
 
+def find_live_key(session: Session, key_id: str) -> Caller | None:
+    """Who holds the key of this id, for those who proved it before; None once it was revoked or has expired."""
+    row = session.scalars(select(KeyRow).where(KeyRow.id == key_id, _is_live())).first()
+    return None if row is None else Caller(row.team_id, row.id, frozenset(row.scopes))
+
+
 def _is_live() -> ColumnElement[bool]:
     return KeyRow.revoked_at.is_(None) & (KeyRow.expires_at.is_(None) | (KeyRow.expires_at > func.now()))
 

@@ -19,6 +19,8 @@ class RateLimit:
         clock: seconds, from any start.
     """
 
+    _MAX_KEPT = 10_000
+
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
         self._clock = clock
@@ -36,4 +38,6 @@ class RateLimit:
             if wait_seconds > 1e-9:  # what floating point adds up wrongly
                 return wait_seconds
             self._full_at[team_id] = full_at
+            if len(self._full_at) > self._MAX_KEPT:  # full buckets say nothing
+                self._full_at = {name: at for name, at in self._full_at.items() if at > now}
             return 0.0

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import aliased
 
-from orchestrator.db import events, jobs, openai_batches, openai_files, shards, teams, uploads, webhooks, workers
+from orchestrator.db import edits, events, jobs, openai_batches, openai_files, shards, teams, uploads, webhooks, workers
 from orchestrator.db.ownership import OWNED, SHARED, confine
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.shards import ItemFailure
@@ -66,6 +66,8 @@ def _team(session: Any, name: str) -> str:
     openai_batches.start(session, batch.id, job_id=job.id, model="m", num_refused=0)
     session.execute(insert(WebhookRow).values(id=name, team_id=team.id, url="u", secret="s"))
     webhooks.record_job_end(session, job.id)
+    job.num_items = 1
+    edits.save_edit(session, job, 0, caption=None, approved=True, key_id="k")
     session.flush()
     session.execute(update(ShardRow).values(state=ShardState.leased, worker_id="w"))
     return team.id

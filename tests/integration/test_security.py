@@ -44,6 +44,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/teams": {"name": "a new team"},
     "POST /v1/keys": {"team": "owners", "name": "a new key"},
     "POST /v1/keys/{key_id}/rotate": {},
+    "PUT /v1/jobs/{job_id}/edits/{index}": {"approved": True},
 }
 LINKS_ONLY = {"POST /v1/jobs/{job_id}/downloads", "POST /v1/uploads/{upload_id}/downloads"}  # they change nothing
 NO_SCOPE = {"GET /v1/whoami"}
@@ -57,7 +58,7 @@ class World:
     system: System
     owner: str = ""
     stranger: str = ""
-    ids: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=lambda: {"index": "0"})
     ended: str = ""  # a job with a failure, to be retried
     said: list[str] = field(default_factory=list)  # secrets that were sent or answered
 
@@ -202,7 +203,7 @@ def _with_too_small_a_key(world: World, operations: list[str]) -> None:
 
 def _with_another_teams_key(world: World, operations: list[str]) -> None:
     """As if there were nothing; and nothing of the owners in whatever is answered."""
-    theirs = (*world.ids.values(), "of the owners", "owners")
+    theirs = (*(world.ids[name] for name in world.ids if name != "index"), "of the owners", "owners")
     for operation in operations:
         answer = world.call(operation, world.stranger)
         if re.search(r"\{(?!key)\w+_id\}", operation) or operation == "POST /openai/v1/batches":
@@ -295,7 +296,7 @@ def _every_change_is_in_the_audit(world: World, operations: list[str]) -> None:
     changing = [name for name in operations if not name.startswith("GET ") and name not in LINKS_ONLY]
     changing.sort(key=lambda name: (name.startswith("DELETE "), name == DELETE_JOB))  # nothing can be done after that
     for number, operation in enumerate(changing):
-        of_ended = operation.endswith("/retry") or operation == DELETE_JOB
+        of_ended = operation.endswith(("/retry", "/edits/{index}")) or operation == DELETE_JOB
         world.ids["job_id"] = world.ended if of_ended else world.ask("POST", "/v1/jobs", made, json=JOB).json()["id"]
         world.ids["key_id"] = world.system.make_key("owners").split("_")[2]
         method, path = operation.split()

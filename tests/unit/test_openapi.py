@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from orchestrator.api.app import ROUTERS, create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.api.gate import OPEN_PATHS
+from orchestrator.dashboard.app import PAGES
 
 APP = create_app(cast("Services", None))
 DOCUMENT: dict[str, Any] = APP.openapi()
@@ -27,7 +28,8 @@ def test_no_route_is_left_out() -> None:
     routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     assert {f"{verb} {route.path}" for route in routes for verb in route.methods or ()} == set(OPERATIONS)
     assert len(routes) == sum(len(router.routes) for router in ROUTERS)
-    assert len(APP.routes) == len(ROUTERS) + 1, "a route beside the routers and /openapi.json is asked by no test"
+    expected = len(ROUTERS) + len(PAGES) + 1
+    assert len(APP.routes) == expected, "a route beside the routers and /openapi.json is asked by no test"
 
 
 def test_every_refusal_is_a_problem_document() -> None:

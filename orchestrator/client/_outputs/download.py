@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from orchestrator.client._edits import write_edited
 from orchestrator.client._errors import TransferFailed
 from orchestrator.client._lines import Line, encode_line, read_lines
 from orchestrator.client._outputs.captions import write_captions
@@ -38,13 +39,18 @@ if TYPE_CHECKING:
     from orchestrator.client._job import JobCalls
 
 
-def download_results(job: JobCalls[Any], output: Output) -> Steps[Path]:
-    """Write what is finished. Raises BadOutput, PackageMissing, TransferFailed; then nothing half written is left."""
+def download_results(job: JobCalls[Any], output: Output, *, edited: bool = False) -> Steps[Path]:
+    """Write what is finished, or what people made of it.
+
+    Raises BadOutput, PackageMissing, TransferFailed; then nothing half written is left.
+    """
     output.check_for(job.view.kind)
     if not job.ended:
         yield from job.look()
-    with _spool(output.path.parent) as lines:
-        yield from _write_lines(job, lines)
+    with _spool(output.path.parent) as lines, _spool(output.path.parent) as made:
+        yield from _write_lines(job, made if edited else lines)
+        if edited:
+            yield from write_edited(job, made, lines)
         if output.form in TABLES:
             yield from work(partial(_write_table, job.view.kind, output, lines))
         elif output.form is Form.webdataset:
