@@ -12,9 +12,17 @@ from orchestrator.settings import Settings
 RUN_SHARD = "workers.tasks.run_shard"  # the task's name on the wire; the publisher never imports it
 
 
+EXPRESS, ORDINARY = 0, 9  # priorities of messages; kombu keeps a list for each, and empties the lower number's first
+
+
 def queue_of(model: str) -> str:
     """One queue a model."""
     return f"janus.{model}"
+
+
+def lists_of(model: str) -> tuple[str, str]:
+    """The Redis lists of a queue: express, and ordinary as kombu's transport calls it."""
+    return queue_of(model), f"{queue_of(model)}\x06\x16{ORDINARY}"
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
