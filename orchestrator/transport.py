@@ -10,8 +10,6 @@ from redis import Redis
 from orchestrator.settings import Settings
 
 RUN_SHARD = "workers.tasks.run_shard"  # the task's name on the wire; the publisher never imports it
-
-
 EXPRESS, ORDINARY = 0, 9  # priorities of messages; kombu keeps a list for each, and empties the lower number's first
 
 
@@ -35,6 +33,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "unacked_restore_throttle": 1,
         # A worker killed while it holds this lock blocks all redelivery until it expires; the default is 300 s.
         "unacked_mutex_expire": 10,
+        "priority_steps": [EXPRESS, ORDINARY],
         # Without a timeout a publish waits for ever on a dead peer.
         "socket_timeout": 30,
         "socket_connect_timeout": 5,

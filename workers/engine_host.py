@@ -214,6 +214,7 @@ class EngineHost:
             self._changed.wait_for(lambda: self._arrived or self._tickets or self._closed or self._withdrawals)
             arrived, self._arrived = self._arrived, []
             withdrawals, self._withdrawals = self._withdrawals, []
+            closed = self._closed  # what is withdrawn later than this is answered by a later call
         for ticket in arrived:
             for row in ticket.rows:
                 if not isinstance(row, Rejected):
@@ -225,10 +226,10 @@ class EngineHost:
             for ticket in fresh:
                 ticket.cancel()
             withdrawn.set_result(fresh)
-        if self._closed:
+        if closed:
             for ticket in self._tickets.values():
                 ticket.cancel()
-        return bool(self._tickets) or not self._closed
+        return bool(self._tickets) or not closed
 
     def _turn(self, engine: Any) -> None:
         meter, began = self._meters[engine], time.monotonic()

@@ -70,7 +70,9 @@ class Runner:
             self.heartbeat.hold(shard_id, attempt) as hold,
             metrics.SHARDS_HELD.track_inprogress(),
         ):
-            running = Attempt(self.settings, self.sessions, self.store, self.inputs, self.host, job, shard, hold, seconds_left)
+            running = Attempt(
+                self.settings, self.sessions, self.store, self.inputs, self.host, job, shard, hold, seconds_left
+            )
             try:
                 outcome = running.run()
             except LeaseLost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +25,11 @@ Seed = Annotated[
     int | None, typer.Option(help="Each item's seed follows from it; the same seed gives the same answers.")
 ]
 JobName = Annotated[str | None, typer.Option("--name", help="What the job is called in lists.")]
+Window = Annotated[str | None, typer.Option(help="When it may run, such as 'Mon-Fri 22:00-06:00 Europe/Berlin'.")]
+Deadline = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z"], help="When it ends, finished or not; local time."),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Submit and end; `janus jobs results ID` fetches later.")]
 JobAsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
 
@@ -55,6 +61,8 @@ def caption(
     top_k: TopK = None,
     seed: Seed = None,
     name: JobName = None,
+    window: Window = None,
+    deadline: Deadline = None,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
@@ -71,6 +79,8 @@ def caption(
             prompt_column=prompt_column,
             model=connection.model,
             name=name,
+            window=window,
+            deadline_at=deadline and deadline.astimezone(),
             **options,
         )
         _see_through(job, out, detach=detach, as_json=as_json)
@@ -94,6 +104,8 @@ def generate(
     solver: Annotated[Literal["euler", "heun"] | None, typer.Option(help=SOLVER)] = None,
     seed: Seed = None,
     name: JobName = None,
+    window: Window = None,
+    deadline: Deadline = None,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
@@ -124,6 +136,8 @@ def generate(
             sweep=swept,
             model=connection.model,
             name=name,
+            window=window,
+            deadline_at=deadline and deadline.astimezone(),
             **options,
         )
         _see_through(job, out, detach=detach, as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -45,6 +46,7 @@ from orchestrator.schemas import (
     ModelView,
     NewKeyView,
     Readiness,
+    TeamChange,
     TeamCreate,
     TeamsView,
     TeamView,
@@ -109,6 +111,8 @@ class Client:
         model: str | None = None,
         name: str | None = None,
         priority: int = 0,
+        window: str | None = None,
+        deadline_at: datetime | None = None,
         shard_items: int | None = None,
         idempotency_key: str | None = None,
         **options: Any,
@@ -120,6 +124,7 @@ class Client:
                 DataFrame, a dataset of `datasets`, pictures of Pillow; one, or a list or a stream of them. Or `s3://`
                 URLs of folders and tars that the server's operator opened, which are read where they lie.
             image_column, id_column, prompt_column: of tables; of tars the last two name entries of `key.json`.
+            window, deadline_at: when it may run, `"22:00-06:00 Europe/Berlin"`, and when it ends, finished or not.
             idempotency_key: with the same arguments the same job, and its files are not sent again.
             options: those of `CaptionOptions`: prompt, max_tokens, temperature, top_p, top_k, seed. A prompt may name
                 fields of each item: `"A photo tagged {tags}. Describe it."`.
@@ -136,6 +141,8 @@ class Client:
             name=name or f"caption {name_sources(sources)}"[:200],
             model=self._known_model(model),
             priority=priority,
+            window=window,
+            deadline_at=deadline_at,
             shard_items=shard_items,
             options=checked,
             input=JobInput(s3=urls) if urls else JobInput(upload="to be made", manifest=MANIFEST),
@@ -156,6 +163,8 @@ class Client:
         model: str | None = None,
         name: str | None = None,
         priority: int = 0,
+        window: str | None = None,
+        deadline_at: datetime | None = None,
         shard_items: int | None = None,
         idempotency_key: str | None = None,
         **options: Any,
@@ -168,7 +177,7 @@ class Client:
             template: the prompt of each row, with its cells in it: `"a {color} {animal}"`.
             id_column, prompt_column: of tables.
             sweep: options with several values: `{"guidance": [3, 5], "seed": [1, 2]}` draws each prompt four times.
-            idempotency_key: as in `caption`.
+            window, deadline_at, idempotency_key: as in `caption`.
             options: those of `GenerateOptions`: images, guidance, temperature, top_p, top_k, steps, solver, seed.
         Raises BadSource, InvalidOption.
         """
@@ -186,6 +195,8 @@ class Client:
             name=name or (f"generate {Path(file).name}" if isinstance(file, str | Path) else "generate"),
             model=self._known_model(model),
             priority=priority,
+            window=window,
+            deadline_at=deadline_at,
             shard_items=shard_items,
             options=checked,
             input=JobInput(upload="to be made", manifest=MANIFEST),
@@ -270,6 +281,11 @@ class Client:
 
     def teams(self) -> list[TeamView]:
         return self._http.call(TeamsView, "GET", "/v1/teams").teams
+
+    def set_team_weight(self, team_id: str, weight: int) -> TeamView:
+        """How many turns a team gets for each one of a team of weight 1; needs the scope `admin`."""
+        body = TeamChange(weight=weight).model_dump()
+        return self._http.call(TeamView, "PATCH", f"/v1/teams/{team_id}", body=body)
 
     def create_key(self, request: KeyCreate) -> NewKeyView:
         return self._http.call(NewKeyView, "POST", "/v1/keys", body=request.model_dump(mode="json"))

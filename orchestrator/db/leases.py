@@ -27,7 +27,7 @@ class LeaseLost(Exception):
 def take_lease(
     session: Session, shard_id: int, attempt: int, *, worker_id: str, lease_seconds: float
 ) -> ShardRow | None:
-    """dispatched -> leased. None where the message is old: someone holds the shard, it is over, or its window closed."""
+    """dispatched -> leased. None where the message is old: the shard is held, over, or its window closed."""
     statement = (
         update(ShardRow)
         .where(

@@ -1,4 +1,4 @@
-"""Waiting shards to messages: what may run, and what was published and never answered. `domain.turns` says who is next."""
+"""Waiting shards to messages: what may run, and what nobody answered. `domain.turns` says who is next."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Integer, cast, func, select, true, update
 from sqlalchemy.orm import Session
 
+from orchestrator.db.ownership import EVERY_TEAM
 from orchestrator.db.tables import JobRow, ShardRow, TeamRow
 from orchestrator.domain.jobs import JobState
 from orchestrator.domain.shards import ShardState
@@ -37,6 +38,26 @@ class ReadyShard:
     weight: int
     cost: int
     run_window: str | None
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A job that has a shard in the queue or in a worker's hands."""
+
+    job_id: str
+    model: str
+    team_id: str
+
+
+def jobs_in_flight(session: Session, models: Collection[str]) -> list[InFlight]:
+    """Of all teams."""
+    statement = (
+        select(JobRow.id, JobRow.model, JobRow.team_id)
+        .join(ShardRow, ShardRow.job_id == JobRow.id)
+        .where(ShardRow.state.in_([ShardState.dispatched, ShardState.leased]), JobRow.model.in_(list(models)))
+        .distinct()
+    )
+    return [InFlight(*row) for row in session.execute(statement, execution_options=EVERY_TEAM)]
 
 
 def models_of_running_jobs(session: Session) -> Sequence[str]:

@@ -138,7 +138,8 @@ class JobRow(Table):
             "state IN ('accepted', 'running', 'finishing', 'completed', 'cancelled', 'expired', 'failed')", name="state"
         ),
         CheckConstraint(
-            "state NOT IN ('completed', 'cancelled', 'expired') OR num_results + num_failures + num_cancelled = num_items",
+            "state NOT IN ('completed', 'cancelled', 'expired') "
+            "OR num_results + num_failures + num_cancelled = num_items",
             name="every_item_ended_once",
         ),
     )
@@ -201,7 +202,9 @@ class ShardRow(Table):
     not_before: Mapped[datetime | None]
     dispatched_at: Mapped[datetime | None]
     published_at: Mapped[datetime | None]  # last, as what is not answered is published again
-    closes_at: Mapped[datetime | None]  # the end of its job's window, as of when it was dispatched: no lease from then on
+    closes_at: Mapped[
+        datetime | None
+    ]  # the end of its job's window, as of when it was dispatched: no lease from then on
     worker_id: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

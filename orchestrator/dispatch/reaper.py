@@ -37,7 +37,11 @@ class Reaper:
             cancelled = expiry.cancel_leftovers(session)
         with self._sessions() as session:
             expired = {shard.id: shard for shard in expiry.list_expired(session, now)}
-        return late + cancelled + self._one_by_one.run(expired, lambda shard_id: self._reap(expired[shard_id]), _say_nothing)
+        return (
+            late
+            + cancelled
+            + self._one_by_one.run(expired, lambda shard_id: self._reap(expired[shard_id]), _say_nothing)
+        )
 
     def _reap(self, seen: ShardRow) -> bool:
         everything = range(seen.first_index, seen.first_index + seen.num_items)

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+MAX_WEIGHT = 1000
+
 
 @dataclass(frozen=True)
 class Head:

@@ -36,7 +36,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Window:
-    """days: 0 is Monday. minutes: of the day; `closes_minute` may be 1440, and is on the next day where it is not later."""
+    """days: 0 is Monday. minutes: of the day; `closes_minute` may be 1440, and is of the next day if not later."""
 
     days: frozenset[int]
     opens_minute: int
@@ -49,7 +49,7 @@ class Window:
         return f"{days}{_clock(self.opens_minute)}-{_clock(self.closes_minute)} {self.zone}"
 
     def opening(self, now: datetime) -> Opening:
-        """The opening that holds `now`, else the next one. Openings that touch are one; of one without an end, a week."""
+        """The opening that holds `now`, else the next. Openings that touch are one; of one without an end, a week."""
         found: Opening | None = None
         for following in self._openings((now.astimezone(ZoneInfo(self.zone)) - timedelta(days=2)).date()):
             if following.closes_at <= now:
@@ -63,7 +63,7 @@ class Window:
         raise AssertionError("unreachable: some day of a fortnight is one of the window's")
 
     def opens_text(self, now: datetime) -> str:
-        """When it opens next, as its place says it: `at 22:00 Europe/Berlin`, with the day where that is another one."""
+        """When it opens next, as its place says it: `at 22:00 Europe/Berlin`, with the day if that is another."""
         zone = ZoneInfo(self.zone)
         opens = self.opening(now).opens_at.astimezone(zone)
         day = "" if opens.date() == now.astimezone(zone).date() else f" on {opens:%Y-%m-%d}"
@@ -99,31 +99,6 @@ def parse_window(text: str) -> Window:
     return Window(_parse_days(found["days"], text), opens, closes, zone)
 
 
-def after_open_seconds(window: Window | None, now: datetime, seconds: float) -> datetime:
-    """When so many seconds inside the window will have passed since `now`; without a window, any seconds."""
-    if window is None:
-        return now + timedelta(seconds=seconds)
-    left = timedelta(seconds=seconds)
-    opening = window.opening(now)
-    whole = sum((w.closes_at - w.opens_at for w in _week(window, opening)), timedelta())
-    weeks = max(0, int(left / whole) - 1)  # years of work are no years of looping
-    now, left = now + weeks * timedelta(days=7), left - weeks * whole
-    while True:
-        opening = window.opening(now)
-        begins_at = max(now, opening.opens_at)
-        if left <= opening.closes_at - begins_at:
-            return begins_at + left
-        left -= opening.closes_at - begins_at
-        now = opening.closes_at
-
-
-def _week(window: Window, opening: Opening) -> Iterator[Opening]:
-    ends_at = opening.opens_at + timedelta(days=7)
-    while opening.opens_at < ends_at:
-        yield opening
-        opening = window.opening(opening.closes_at)
-
-
 def _moment(day: date, minute: int, zone: ZoneInfo, fold: int) -> datetime:
     """When the clocks of a place show a time: the first (fold 0) or second time; when they jump over it, the jump."""
     day, minute = day + timedelta(days=minute // 1440), minute % 1440
@@ -145,7 +120,9 @@ def _parse_days(text: str | None, window: str) -> frozenset[int]:
     for part in text.split(","):
         first, dash, last = part.partition("-")
         if first.capitalize() not in DAYS or (dash and last.capitalize() not in DAYS):
-            raise InvalidRequest(f"window {window!r}: {part!r} are no days; they are {', '.join(DAYS)}, Mon-Fri; {_HELP}")
+            raise InvalidRequest(
+                f"window {window!r}: {part!r} are no days; they are {', '.join(DAYS)}, Mon-Fri; {_HELP}"
+            )
         begin = DAYS.index(first.capitalize())
         end = DAYS.index(last.capitalize()) if dash else begin
         days |= {(begin + number) % 7 for number in range((end - begin) % 7 + 1)}

@@ -38,6 +38,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/uploads/{upload_id}/urls": NAMES,
     "POST /v1/uploads/{upload_id}/downloads": NAMES,
     "POST /v1/teams": {"name": "a new team"},
+    "PATCH /v1/teams/{team_id}": {"weight": 2},
     "POST /v1/keys": {"team": "owners", "name": "a new key"},
     "POST /v1/keys/{key_id}/rotate": {},
 }
@@ -83,7 +84,7 @@ class World:
         }
         assert {name for name, operation in found.items() if "requestBody" in operation} == set(BODIES)
         assert {name for name in found if "{" in name} == {
-            name for name in found if re.search(r"\{(job|upload|key)_id\}", name)
+            name for name in found if re.search(r"\{(job|upload|key|team)_id\}", name)
         }
         return [name for name in found if name.split()[1] not in OPEN_PATHS]
 
@@ -108,7 +109,8 @@ def _settle(world: World) -> None:
     world.owner, world.stranger = world.system.make_key("owners"), world.system.make_key("strangers")
     world.ids["job_id"] = world.ask("POST", "/v1/jobs", world.owner, json=JOB).json()["id"]
     world.ids["upload_id"] = world.ask("POST", "/v1/uploads", world.owner).json()["id"]
-    world.ids["key_id"] = world.ask("GET", "/v1/whoami", world.owner).json()["key_id"]
+    me = world.ask("GET", "/v1/whoami", world.owner).json()
+    world.ids |= {"key_id": me["key_id"], "team_id": me["team"]["id"]}
     job_id, part = (
         world.ids["job_id"],
         Part(f"jobs/{world.ids['job_id']}/shards/1/1-1.jsonl", "0" * 64, 21, ((0, 1),), ()),

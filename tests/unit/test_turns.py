@@ -1,4 +1,4 @@
-"""Whose turn it is: shares by weight, no team behind another's queue, none that starves, and a queue that stays shallow."""
+"""Whose turn it is: shares by weight, no team behind another's queue, none that starves, a shallow queue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from orchestrator.domain.turns import Head, Queued, Turns
 
 DEPTH = 6
-teams = st.lists(st.tuples(st.integers(1, 10), st.integers(1, 200)), min_size=1, max_size=6)  # (weight, cost of a shard)
+teams = st.lists(
+    st.tuples(st.integers(1, 10), st.integers(1, 200)), min_size=1, max_size=6
+)  # (weight, cost of a shard)
 
 
 @dataclass
@@ -171,4 +173,6 @@ def test_another_process_may_fill_the_queue_too() -> None:
 def test_restarted_process_goes_on_with_what_is_queued() -> None:
     turns = Turns(4)
     turns.see([Queued(n, "a", 1, 10) for n in range(4)])
-    assert [(turn.team_id, turn.is_express) for turn in turns.pick([Head("a", 1, 10), Head("b", 1, 10)])] == [("b", True)]
+    assert [(turn.team_id, turn.is_express) for turn in turns.pick([Head("a", 1, 10), Head("b", 1, 10)])] == [
+        ("b", True)
+    ]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.errors import InvalidRequest
-from orchestrator.domain.windows import DAYS, EVERY_DAY, Window, after_open_seconds, parse_window
+from orchestrator.domain.windows import DAYS, EVERY_DAY, Window, parse_window
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "America/Sao_Paulo", "Australia/Lord_Howe", "UTC",
@@ -127,27 +127,6 @@ def test_open_minutes_are_those_that_the_clock_of_the_place_shows(window: Window
     else:
         expected = today and window.opens_minute <= minute < window.closes_minute
     assert window.opening(now).holds(now) == expected
-
-
-@given(windows(), moments, st.floats(1, 5e6))
-def test_seconds_pass_only_while_it_is_open(window: Window, now: datetime, seconds: float) -> None:
-    end = after_open_seconds(window, now, seconds)
-    open_seconds, at = 0.0, now
-    while at < end:
-        opening = window.opening(at)
-        begin, stop = max(at, opening.opens_at), min(end, opening.closes_at)
-        open_seconds += max(0.0, (stop - begin).total_seconds())
-        at = opening.closes_at
-    assert open_seconds == pytest.approx(seconds, abs=7300)  # a week with a change of the clocks is two hours off at most
-    assert end > now
-
-
-def test_without_a_window_every_second_counts() -> None:
-    now = berlin("2026-11-28T23:59")
-    assert after_open_seconds(None, now, 90) == now + timedelta(seconds=90)
-    night = parse_window("22:00-06:00 Europe/Berlin")
-    assert after_open_seconds(night, berlin("2026-11-28T12:00"), 9 * 3600) == berlin("2026-11-29T23:00")
-    assert after_open_seconds(night, berlin("2026-11-28T12:00"), 0) == berlin("2026-11-28T22:00")
 
 
 def test_days_have_the_order_of_the_week() -> None:
