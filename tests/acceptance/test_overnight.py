@@ -1,4 +1,4 @@
-"""Nights, deadlines and small jobs beside big ones, through the whole system with an engine whose answers are counted."""
+"""Nights, deadlines, and small jobs beside big ones, through the whole system; its engine counts its answers."""
 
 from __future__ import annotations
 
@@ -143,6 +143,12 @@ def test_a_deadline_ends_a_job_and_leaves_all_that_is_finished(night: Night, tmp
         types = [event.type for event in job.events()]
         assert "job.deadline_passed" in types
         assert types[-1] == "job.expired"
+    when = ("--window", "Sat,Sun 22:00-06:00 Europe/Berlin", "--deadline", "2033-01-31T07:00+0100")
+    where = ("--model", "chaos", "--out", str(tmp_path / "out"), "--detach", "--json")
+    said = night.system.janus("generate", "a prompt", *when, *where)
+    assert said.returncode == 0, said.stderr
+    view = json.loads(said.stdout)
+    assert (view["window"], view["deadline_at"]) == ("Sat,Sun 22:00-06:00 Europe/Berlin", "2033-01-31T06:00:00Z")
 
 
 def _finished(night: Night, job: Job) -> int:

@@ -1,4 +1,4 @@
-"""Run windows, deadlines and turns by weight, on a real Postgres; `tests/acceptance/test_overnight.py` runs them whole."""
+"""Windows, deadlines and turns by weight, on a real Postgres; `tests/acceptance/test_overnight.py` has them whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import text, update
 
+from orchestrator.api.job_views import view_job
 from orchestrator.artifacts import S3Store
 from orchestrator.db import jobs, leases, queueing, teams
 from orchestrator.db.session import SessionFactory
@@ -147,6 +148,36 @@ def test_a_job_that_was_cancelled_before_its_deadline_is_cancelled(world: World)
     world.reaper.run_once(world.now(plus_seconds=2))
     world.finisher.run_once(world.now())
     assert world.state(job_id) == JobState.cancelled
+
+
+# --- Why a job waits --------------------------------------------------------------------------------------------------
+
+
+def reason(world: World, job_id: str) -> str | None:
+    with world.sessions() as session:
+        return view_job(session, jobs.get_job(session, job_id)).waiting_reason
+
+
+def test_a_job_says_why_it_waits(world: World) -> None:
+    world.start_worker()
+    at_night = world.make_job(run_window=window_around(world, 120, 240))
+    opens = world.now() + timedelta(minutes=120)
+    assert (reason(world, at_night) or "").startswith(f"its window opens at {opens:%H:%M} UTC")
+    first, second = world.make_job(items=40, team="one"), world.make_job(items=40, team="one")
+    world.dispatch()
+    third = world.make_job(items=4, team="two", run_window=window_around(world, -60, 60))
+    assert reason(world, first) == "its first items are queued or being worked on"
+    assert reason(world, second) == "it is behind other jobs of its team, with a higher priority or older"
+    assert reason(world, third) == "it is behind 1 other team; its turn comes within a few shards"
+    world.dispatch()
+    assert reason(world, third) == "its first items are queued or being worked on"
+    for message in world.broker.published:
+        serve(world, message)
+    assert reason(world, third) is None
+    with world.sessions.begin() as session:
+        jobs.get_job(session, second).deadline_at = world.now()
+    world.reaper.run_once(world.now())
+    assert reason(world, second) == "its deadline has passed; workers drop what they hold within seconds"
 
 
 # --- Turns ------------------------------------------------------------------------------------------------------------

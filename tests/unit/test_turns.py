@@ -109,7 +109,7 @@ def test_a_small_job_is_next_however_much_is_queued(
 def test_no_team_starves_whoever_comes_and_goes(
     given: list[tuple[int, int]], arrivals: list[tuple[int, int]], speed: int
 ) -> None:
-    """Everything that arrives is taken, and a team that has work is served before every other has had twice its share."""
+    """Everything that arrives is taken, and a team with work is served before every other had twice its share."""
     system = system_of(given, 0)
     names = list(system.teams)
     for number, shards in arrivals:
