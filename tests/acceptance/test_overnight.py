@@ -110,10 +110,10 @@ def test_a_window_that_closes_cuts_nothing_and_nothing_begins_after_it(night: Ni
         assert night.answered() == asked, "nothing begins any more"
         view = job.refresh()
         assert (view.state, view.items.finished) == (JobState.running, sum(asked.values()))
-        assert view.waiting_reason == f"its window opens at {opens:%H:%M} UTC on {opens + timedelta(days=1):%Y-%m-%d}"
+        assert (view.waiting_reason or "").startswith(f"its window opens at {opens:%H:%M} UTC")
 
-        night.sql("UPDATE jobs SET run_window = NULL")
         night.system.kill("worker")
+        night.sql("UPDATE jobs SET run_window = NULL")
         night.start_worker(turn_seconds=0)
         assert job.wait(120).state is JobState.completed
         asked = night.answered()
@@ -165,7 +165,8 @@ def _shard_seconds(night: Night, job: Job, *, seconds: float) -> float:
         looks.append(dict(map(tuple, night.sql(query, id=job.id))))
         time.sleep(0.25)
     held = sum(look.get("leased", 0) for look in looks) / len(looks)
-    left = looks[-1]["done"] - looks[0]["done"]
+    left = looks[-1].get("done", 0) - looks[0].get("done", 0)
+    assert left > 0, looks
     return held * seconds / left
 
 
