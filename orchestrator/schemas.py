@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -16,9 +17,12 @@ from pydantic import (
     model_validator,
 )
 
+from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState, check_option_types
+from orchestrator.domain.turns import MAX_WEIGHT
 from orchestrator.domain.urls import MAX_URL_LENGTH
 from orchestrator.domain.webhooks import FORM_OF_SECRETS
+from orchestrator.domain.windows import parse_window
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 Name = Annotated[
@@ -51,6 +55,17 @@ def _keep_text(value: Any) -> Any:
     if isinstance(value, int | float):
         raise ValueError("give a time such as 2027-01-31T12:00:00Z")
     return value
+
+
+def _as_window(text: str) -> str:
+    try:
+        return str(parse_window(text))
+    except InvalidRequest as error:
+        raise ValueError(error.message) from None
+
+
+Window = Annotated[str, AfterValidator(_as_window)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_keep_text)]
 
 
 class Wire(BaseModel):
@@ -106,6 +121,8 @@ class _JobCreate(Wire):
     priority: Count = Field(0, ge=-100, le=100)
     shard_items: Count | None = Field(None, ge=1, le=1024)
     webhook: JobWebhook | None = None
+    window: Window | None = None
+    deadline_at: Moment | None = None
 
 
 class CaptionJobCreate(_JobCreate):
@@ -155,6 +172,8 @@ class JobView(Answer):
     items_per_second: float | None
     eta_seconds: float | None
     priority: int
+    window: str | None = None
+    deadline_at: datetime | None = None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -357,9 +376,16 @@ class TeamCreate(Wire):
     name: Name
 
 
+class TeamChange(Wire):
+    """weight: how many turns it gets for each one of a team of weight 1."""
+
+    weight: Count = Field(ge=1, le=MAX_WEIGHT)
+
+
 class TeamView(Answer):
     id: str
     name: str
+    weight: int
     created_at: datetime
 
 
@@ -371,7 +397,7 @@ class KeyCreate(Wire):
     team: Name
     name: Name
     scopes: list[Scope] = Field(["jobs:read", "jobs:write"], min_length=1, max_length=10)
-    expires_at: Annotated[AwareDatetime, BeforeValidator(_keep_text)] | None = None
+    expires_at: Moment | None = None
 
 
 class KeyRotate(Wire):

@@ -10,11 +10,17 @@ from redis import Redis
 from orchestrator.settings import Settings
 
 RUN_SHARD = "workers.tasks.run_shard"  # the task's name on the wire; the publisher never imports it
+EXPRESS, ORDINARY = 0, 9  # priorities of messages; kombu keeps a list for each, and empties the lower number's first
 
 
 def queue_of(model: str) -> str:
     """One queue a model."""
     return f"janus.{model}"
+
+
+def lists_of(model: str) -> tuple[str, str]:
+    """The Redis lists of a queue: express, and ordinary as kombu's transport calls it."""
+    return queue_of(model), f"{queue_of(model)}\x06\x16{ORDINARY}"
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
@@ -27,6 +33,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "unacked_restore_throttle": 1,
         # A worker killed while it holds this lock blocks all redelivery until it expires; the default is 300 s.
         "unacked_mutex_expire": 10,
+        "priority_steps": [EXPRESS, ORDINARY],
         # Without a timeout a publish waits for ever on a dead peer.
         "socket_timeout": 30,
         "socket_connect_timeout": 5,

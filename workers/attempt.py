@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -61,6 +62,7 @@ class Attempt:
         job: JobRow,
         shard: ShardRow,
         hold: Hold,
+        seconds_left: float | None = None,
     ) -> None:
         self._settings = settings
         self._sessions = sessions
@@ -83,23 +85,23 @@ class Attempt:
         self._next_part = 0
         self._flushed_at = time.monotonic()
         self._give_way_at = time.monotonic() + settings.attempt_seconds
+        self._closes_at = math.inf if seconds_left is None else time.monotonic() + seconds_left
 
     def run(self) -> str:
         """The attempt's outcome: `done`, `cancelled` or `released`. Raises LeaseLost and world faults."""
-        waiting, gave_way = deque(self._unfinished_items()), False
+        waiting, gave_way = deque(self._unfinished_items()), ""
         threads = self._settings.fetch_threads
         with ThreadPoolExecutor(threads, thread_name_prefix="item", initializer=carried()) as pool:
             try:
                 while (waiting or self._in_flight()) and self._hold.stop_reason is None:
-                    if time.monotonic() > self._give_way_at:
-                        gave_way, waiting = gave_way or bool(waiting), deque()
+                    gave_way = self._give_way(waiting) or gave_way
                     self._start_items(waiting, pool)
                     self._collect(pool)
                     if self._is_flush_due():
                         self._flush()
             finally:
                 self._give_up_in_flight()
-        return self._close(self._hold.stop_reason or ("gave way" if gave_way else None))
+        return self._close(self._hold.stop_reason or gave_way or None)
 
     def save_and_release(self, reason: str) -> None:
         """Keep what is finished, and give the shard back for a while that grows with each time."""
@@ -159,7 +161,7 @@ class Attempt:
             elif future in self._computing:
                 item, _ = self._computing.pop(future)
                 self._step(item, future, lambda item, answers: self._begin_storing(item, answers, pool))
-            else:
+            elif future in self._storing:  # else it was taken back
                 self._step(self._storing.pop(future), future, self._finish)
 
     def _take_ended(self) -> Iterator[Future[Any]]:
@@ -319,6 +321,30 @@ class Attempt:
     def _write(self, write: Callable[[Session], None]) -> None:
         with self._sessions.begin() as session:
             write(session)
+
+    def _give_way(self, waiting: deque[Item]) -> str:
+        """Leave what has not begun to a later attempt, where it is time for that; why, where there is any."""
+        now, reason = time.monotonic(), ""
+        if now > self._closes_at:
+            self._closes_at = math.inf
+            reason = "its window closed" if self._withdraw() or waiting else ""
+            waiting.clear()
+        elif now > self._give_way_at and waiting:
+            reason = "gave way"
+            waiting.clear()
+        return reason
+
+    def _withdraw(self) -> bool:
+        """Take back the items that the engine has not begun, and let it finish the others; whether there were any."""
+        preparing = list(self._preparing)
+        for future in preparing:
+            future.cancel()  # one that runs already makes tickets that nobody submits
+        self._preparing.clear()
+        tickets = {ticket: future for future, (_, ticket) in self._computing.items()}
+        withdrawn = self._host.withdraw(list(tickets)) if tickets else set()
+        for ticket in withdrawn:
+            del self._computing[tickets[ticket]]
+        return bool(preparing or withdrawn)
 
     def _give_up_in_flight(self) -> None:
         """Take back what is not finished; whatever has not begun is dropped, the engine lets go at its next step."""

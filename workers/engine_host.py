@@ -73,6 +73,12 @@ class Ticket:
         self._running = {row for row in self.rows if not isinstance(row, Rejected)}
         self._settle()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether some of its rows run, or have left; to be asked between the engine's turns."""
+        asked = [row for row in self.rows if not isinstance(row, Rejected)]
+        return len(self._running) < len(asked) or any(row.begun_at is not None for row in asked)
+
     def cancel(self) -> None:
         """Give the item up at the engine's next step."""
         for row in self._running.copy():
@@ -106,6 +112,7 @@ class EngineHost:
         self._engines = engines
         self._meters = {engine: EngineMeter(model) for model, engine in engines.items()}
         self._arrived: list[Ticket] = []
+        self._withdrawals: list[tuple[Sequence[Ticket], Future[set[Ticket]]]] = []
         self._tickets: dict[Any, Ticket] = {}
         self._changed = threading.Condition()
         self._closed = False
@@ -164,6 +171,19 @@ class EngineHost:
             self._arrived += tickets
             self._changed.notify()
 
+    def withdraw(self, tickets: Sequence[Ticket]) -> set[Ticket]:
+        """Take back those of which nothing was begun; which. Their answers are nobody's: that they were cancelled.
+
+        Waits for the turn that is taken, as the engine may begin any of them in it.
+        """
+        withdrawn: Future[set[Ticket]] = Future()
+        with self._changed:
+            if self._closed:
+                return set()
+            self._withdrawals.append((tickets, withdrawn))
+            self._changed.notify()
+        return withdrawn.result()
+
     def stuck_seconds(self) -> float:
         """For how long the turn that is taken has lasted; 0 while none is."""
         last_step = self._last_step
@@ -191,18 +211,25 @@ class EngineHost:
     def _take_in(self) -> bool:
         """Start what arrived, once there is something to do; false when closed and nothing runs any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._arrived or self._tickets or self._closed)
+            self._changed.wait_for(lambda: self._arrived or self._tickets or self._closed or self._withdrawals)
             arrived, self._arrived = self._arrived, []
+            withdrawals, self._withdrawals = self._withdrawals, []
+            closed = self._closed  # what is withdrawn later than this is answered by a later call
         for ticket in arrived:
             for row in ticket.rows:
                 if not isinstance(row, Rejected):
                     self._tickets[row] = ticket
                     self._meters[ticket.engine].num_inside += 1
                     ticket.engine.start(row)
-        if self._closed:
+        for tickets, withdrawn in withdrawals:
+            fresh = {ticket for ticket in tickets if not ticket.has_begun}
+            for ticket in fresh:
+                ticket.cancel()
+            withdrawn.set_result(fresh)
+        if closed:
             for ticket in self._tickets.values():
                 ticket.cancel()
-        return bool(self._tickets) or not self._closed
+        return bool(self._tickets) or not closed
 
     def _turn(self, engine: Any) -> None:
         meter, began = self._meters[engine], time.monotonic()

@@ -61,6 +61,7 @@ class Runner:
                 session, shard_id, attempt, worker_id=self.worker_id, lease_seconds=self.settings.lease_seconds
             )
             job = jobs.get_job(session, shard.job_id) if shard else None
+            seconds_left = leases.seconds_left(session, shard) if shard else None
         if shard is None or job is None:
             log.info("message_is_old")
             return "old"
@@ -69,7 +70,9 @@ class Runner:
             self.heartbeat.hold(shard_id, attempt) as hold,
             metrics.SHARDS_HELD.track_inprogress(),
         ):
-            running = Attempt(self.settings, self.sessions, self.store, self.inputs, self.host, job, shard, hold)
+            running = Attempt(
+                self.settings, self.sessions, self.store, self.inputs, self.host, job, shard, hold, seconds_left
+            )
             try:
                 outcome = running.run()
             except LeaseLost:

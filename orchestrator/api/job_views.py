@@ -9,13 +9,15 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from orchestrator.api.dependencies import Services
-from orchestrator.db import jobs, workers
+from orchestrator.db import jobs, queueing, workers
+from orchestrator.db.queueing import InFlight
 from orchestrator.db.session import database_now
 from orchestrator.db.shards import parts_of
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.jobs import Counts, JobState
 from orchestrator.domain.shards import ShardState
+from orchestrator.domain.windows import parse_window
 from orchestrator.schemas import JobItems, JobView, PartsPage, PartView
 
 
@@ -24,15 +26,19 @@ def view_job(session: Session, job: JobRow) -> JobView:
 
 
 def view_jobs(session: Session, found: Sequence[JobRow]) -> list[JobView]:
-    """Views with live counts; two queries however many jobs."""
+    """Views with live counts; four queries however many jobs."""
     counts = jobs.counts_of(session, found)
     live = any(not JobState(job.state).ended for job in found)
     served = workers.models_served(session) if live else frozenset()
+    running = {job.model for job in found if job.state == JobState.running}
+    in_flight = queueing.jobs_in_flight(session, running) if running else []
     now = database_now(session)
-    return [_view(job, counts[job.id], now, served) for job in found]
+    return [
+        _view(job, counts[job.id], _waiting_reason(job, counts[job.id], now, served, in_flight), now) for job in found
+    ]
 
 
-def _view(job: JobRow, counts: Counts, now: datetime, served: frozenset[str]) -> JobView:
+def _view(job: JobRow, counts: Counts, waiting_reason: str | None, now: datetime) -> JobView:
     rate = _items_per_second(job, counts, now)
     left = counts.total - counts.finished
     running = job.state == JobState.running and job.paused_at is None
@@ -44,13 +50,15 @@ def _view(job: JobRow, counts: Counts, now: datetime, served: frozenset[str]) ->
         options=job.options,
         state=job.state,
         state_reason=job.state_reason,
-        waiting_reason=_waiting_reason(job, counts, served),
+        waiting_reason=waiting_reason,
         items=JobItems(
             total=counts.total, results=counts.results, failures=counts.failures, cancelled=counts.cancelled
         ),
         items_per_second=rate,
         eta_seconds=left / rate if rate and running else None,
         priority=job.priority,
+        window=job.run_window,
+        deadline_at=job.deadline_at,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -68,10 +76,18 @@ def _items_per_second(job: JobRow, counts: Counts, now: datetime) -> float | Non
     return counts.finished / seconds if seconds > 0 else None
 
 
-def _waiting_reason(job: JobRow, counts: Counts, served: frozenset[str]) -> str | None:
+def _waiting_reason(
+    job: JobRow, counts: Counts, now: datetime, served: frozenset[str], in_flight: Sequence[InFlight]
+) -> str | None:
     """Why nothing comes out right now, from real state; None where something does or the job has ended."""
     if JobState(job.state).ended:
         return None
+    if (
+        job.cancel_requested_at is not None
+        and job.deadline_at is not None
+        and job.cancel_requested_at >= job.deadline_at
+    ):
+        return "its deadline has passed; workers drop what they hold within seconds"
     if job.cancel_requested_at is not None:
         return "it is being cancelled; workers drop what they hold within seconds"
     if job.paused_at is not None:
@@ -80,11 +96,26 @@ def _waiting_reason(job: JobRow, counts: Counts, served: frozenset[str]) -> str 
         return "its input is being read"
     if job.state == JobState.finishing:
         return job.state_reason or "its results are being merged"
+    if job.run_window is not None and not (window := parse_window(job.run_window)).opening(now).holds(now):
+        return f"its window opens {window.opens_text(now)}"
     if job.model not in served:
         return f"no worker serves {job.model} now; start one with `janus worker --model {job.model}`"
+    if (behind := _behind(job, in_flight)) is not None:
+        return behind
     if not counts.finished:
         return "its first items are queued or being worked on"
     return None
+
+
+def _behind(job: JobRow, in_flight: Sequence[InFlight]) -> str | None:
+    """Whom the workers are busy for, where they are and it is not this job."""
+    busy = [other for other in in_flight if other.model == job.model]
+    if not busy or any(other.job_id == job.id for other in busy):
+        return None
+    teams = {other.team_id for other in busy}
+    if job.team_id in teams:
+        return "it is behind other jobs of its team, with a higher priority or older"
+    return f"it is behind {len(teams)} other team{'s' if len(teams) > 1 else ''}; its turn comes within a few shards"
 
 
 def view_parts(job: JobRow, found: Sequence[ShardRow], from_index: int, limit: int, services: Services) -> PartsPage:

@@ -10,6 +10,7 @@ import typer
 
 from orchestrator.cli.connection import connect
 from orchestrator.cli.output import AsJson, note, print_table, show, told_errors
+from orchestrator.domain.turns import MAX_WEIGHT
 from orchestrator.schemas import KeyCreate, KeyView
 
 teams = typer.Typer(no_args_is_help=True, help="Teams: owners of keys and jobs.")
@@ -31,7 +32,23 @@ def list_teams(as_json: AsJson = False) -> None:
     """All teams."""
     with told_errors():
         found = connect().teams()
-    show(found, as_json=as_json, otherwise=lambda: print_table(("ID", "NAME"), [(t.id, t.name) for t in found]))
+    show(
+        found,
+        as_json=as_json,
+        otherwise=lambda: print_table(("ID", "NAME", "WEIGHT"), [(t.id, t.name, t.weight) for t in found]),
+    )
+
+
+@teams.command("weight")
+def weigh_team(
+    team_id: Annotated[str, typer.Argument(metavar="ID", help="The team's id, as `janus teams list` shows it.")],
+    weight: Annotated[int, typer.Argument(min=1, max=MAX_WEIGHT, help="Turns for each one of a team of weight 1.")],
+    as_json: AsJson = False,
+) -> None:
+    """Set a team's share of the workers while others have work too."""
+    with told_errors():
+        team = connect().set_team_weight(team_id, weight)
+    show(team, as_json=as_json, otherwise=lambda: print(f"{team.name}: {team.weight}"))
 
 
 @keys.command("create")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,6 +36,11 @@ Seed = Annotated[
     int | None, typer.Option(help="Each item's seed follows from it; the same seed gives the same answers.")
 ]
 JobName = Annotated[str | None, typer.Option("--name", help="What the job is called in lists.")]
+Window = Annotated[str | None, typer.Option(help="When it may run, such as 'Mon-Fri 22:00-06:00 Europe/Berlin'.")]
+Deadline = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z"], help="When it ends, finished or not; local time."),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Submit and end; `janus jobs results ID` fetches later.")]
 JobAsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
 
@@ -71,6 +77,8 @@ def caption(
     tars: Tars = None,
     items_per_tar: ShardItems = ITEMS_PER_TAR,
     name: JobName = None,
+    window: Window = None,
+    deadline: Deadline = None,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
@@ -90,6 +98,8 @@ def caption(
                 prompt_column=prompt_column,
                 model=connection.model,
                 name=name,
+                window=window,
+                deadline_at=deadline and deadline.astimezone(),
                 out=output,
                 **options,
             )
@@ -120,6 +130,8 @@ def generate(
     form: Format = None,
     items_per_tar: ShardItems = ITEMS_PER_TAR,
     name: JobName = None,
+    window: Window = None,
+    deadline: Deadline = None,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
@@ -151,6 +163,8 @@ def generate(
                 sweep=swept,
                 model=connection.model,
                 name=name,
+                window=window,
+                deadline_at=deadline and deadline.astimezone(),
                 out=output,
                 **options,
             )

@@ -27,6 +27,7 @@ from orchestrator.schemas import (
     NewWebhookView,
     Readiness,
     ReportView,
+    TeamChange,
     TeamCreate,
     TeamsView,
     TeamView,
@@ -117,6 +118,11 @@ class Administration(Submission[J]):
     def teams(self) -> Steps[list[TeamView]]:
         """All teams."""
         return (yield from self._api.call(TeamsView, "GET", "/v1/teams")).teams
+
+    @Call
+    def set_team_weight(self, team_id: str, weight: int) -> Steps[TeamView]:
+        """How many turns a team gets for each one of a team of weight 1; needs the scope `admin`."""
+        return self._api.call(TeamView, "PATCH", f"/v1/teams/{team_id}", body=TeamChange(weight=weight).model_dump())
 
     @Call
     def create_key(self, request: KeyCreate) -> Steps[NewKeyView]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, cast
 
@@ -54,6 +55,8 @@ class Submission(Generic[J]):
         model: str | None = None,
         name: str | None = None,
         priority: int = 0,
+        window: str | None = None,
+        deadline_at: datetime | None = None,
         shard_items: int | None = None,
         idempotency_key: str | None = None,
         out: str | Path | Output | None = None,
@@ -67,6 +70,8 @@ class Submission(Generic[J]):
                 DataFrame, a dataset of `datasets`, pictures of Pillow; one, or a list or a stream of them. Or `s3://`
                 URLs of folders and tars that the server's operator opened, which are read where they lie.
             image_column, id_column, prompt_column: of tables; of tars the last two name entries of `key.json`.
+            window: at which hours it may run, such as `22:00-06:00 Europe/Berlin`.
+            deadline_at: when it ends, finished or not.
             idempotency_key: with the same arguments the same job, and its files are not sent again.
             out: where the results will be written; it is looked at before anything is sent.
             existing: with `skip`, items that have their result in `out` are not submitted. Where it is left out and
@@ -90,6 +95,8 @@ class Submission(Generic[J]):
             name=name or f"caption {name_sources(sources)}"[:200],
             model=(yield from self._known_model(model)),
             priority=priority,
+            window=window,
+            deadline_at=deadline_at,
             shard_items=shard_items,
             options=checked,
             input=JobInput(s3=urls) if urls else JobInput(upload="to be made", manifest=MANIFEST),
@@ -112,6 +119,8 @@ class Submission(Generic[J]):
         model: str | None = None,
         name: str | None = None,
         priority: int = 0,
+        window: str | None = None,
+        deadline_at: datetime | None = None,
         shard_items: int | None = None,
         idempotency_key: str | None = None,
         out: str | Path | Output | None = None,
@@ -126,7 +135,7 @@ class Submission(Generic[J]):
             template: the prompt of each row, with its cells in it: `"a {color} {animal}"`.
             id_column, prompt_column: of tables.
             sweep: options with several values: `{"guidance": [3, 5], "seed": [1, 2]}` draws each prompt four times.
-            idempotency_key: as in `caption`.
+            window, deadline_at, idempotency_key: as in `caption`.
             out, existing: as in `caption`; an item is known by its id and prompt.
             options: those of `GenerateOptions`: images, guidance, temperature, top_p, top_k, steps, solver, seed.
         Raises BadSource, BadOutput, InvalidOption.
@@ -146,6 +155,8 @@ class Submission(Generic[J]):
             name=name or (f"generate {Path(file).name}" if isinstance(file, str | Path) else "generate"),
             model=(yield from self._known_model(model)),
             priority=priority,
+            window=window,
+            deadline_at=deadline_at,
             shard_items=shard_items,
             options=checked,
             input=JobInput(upload="to be made", manifest=MANIFEST),

@@ -27,7 +27,7 @@ def request_delete(session: Session, job: JobRow) -> None:
         raise Conflict(f"{job.id} is {job.state}; only a job that has ended can be deleted. Cancel it first.")
 
 
-def mark_expired(session: Session, *, keep_days: int, limit: int) -> None:
+def mark_outdated(session: Session, *, keep_days: int, limit: int) -> None:
     """Mark jobs that ended more than so many days ago, the oldest first."""
     expired = (
         select(JobRow.id)
@@ -39,7 +39,7 @@ def mark_expired(session: Session, *, keep_days: int, limit: int) -> None:
     )
     statement = update(JobRow).where(JobRow.id.in_(expired)).values(_MARK).returning(JobRow.id, JobRow.team_id)
     for job_id, team_id in session.execute(statement.execution_options(synchronize_session=False)).all():
-        audit.record(session, "job.expired", job_id, team_id=team_id, address="the dispatcher", keep_days=keep_days)
+        audit.record(session, "job.outdated", job_id, team_id=team_id, address="the dispatcher", keep_days=keep_days)
 
 
 def list_marked(session: Session, *, limit: int) -> Sequence[str]:

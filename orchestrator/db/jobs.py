@@ -16,7 +16,7 @@ from orchestrator.db import events, webhooks
 from orchestrator.db.tables import FailureRow, JobRow, ShardRow
 from orchestrator.domain.errors import Conflict, NotFound
 from orchestrator.domain.ids import new_id
-from orchestrator.domain.jobs import ENDED, Counts, JobKind, JobState, Options, options_for
+from orchestrator.domain.jobs import ENDED, Counts, JobKind, JobState, Options, end_state, options_for
 from orchestrator.domain.shards import OPEN, ShardState
 
 
@@ -31,6 +31,8 @@ def create_job(
     input: dict[str, Any],
     shard_items: int,
     priority: int = 0,
+    run_window: str | None = None,
+    deadline_at: datetime | None = None,
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
     webhook: dict[str, str] | None = None,
@@ -50,6 +52,8 @@ def create_job(
         input=input,
         shard_items=shard_items,
         priority=priority,
+        run_window=run_window,
+        deadline_at=deadline_at,
         state=JobState.accepted,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
@@ -121,6 +125,7 @@ def create_retry(
         input={"retry_of": job.id, "upload": job.upload_id} | ({"codes": list(codes)} if codes else {}),
         shard_items=job.shard_items,
         priority=job.priority,
+        run_window=job.run_window,
         idempotency_key=idempotency_key,
         request_sha256=retry_sha256(job, codes),
         webhook=job.webhook,
@@ -203,6 +208,29 @@ def request_cancel(session: Session, job: JobRow) -> None:
     if not _changed(session, statement):
         raise Conflict(f"{job.id} is {job.state}; only an accepted or running job can be cancelled")
     events.record(session, "job.cancel_requested", job_id=job.id)
+
+
+def expire(session: Session, *, limit: int = 1000) -> int:
+    """A deadline that has passed asks for the job's cancel, paused or not; how many did.
+
+    What follows is as with a cancel, and `finish` knows whose it was: a deadline's comes after it.
+    """
+    late = (
+        select(JobRow.id)
+        .where(
+            JobRow.deadline_at <= func.clock_timestamp(),
+            JobRow.state.in_([JobState.accepted, JobState.running]),
+            JobRow.cancel_requested_at.is_(None),
+        )
+        .order_by(JobRow.deadline_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    statement = update(JobRow).where(JobRow.id.in_(late)).values(cancel_requested_at=func.clock_timestamp())
+    expired = session.scalars(statement.returning(JobRow.id).execution_options(synchronize_session=False)).all()
+    for job_id in expired:
+        events.record(session, "job.deadline_passed", job_id=job_id)
+    return len(expired)
 
 
 def pause(session: Session, job: JobRow) -> None:
@@ -293,9 +321,8 @@ def note_trouble(session: Session, job_id: str, reason: str) -> None:
 
 
 def finish(session: Session, job: JobRow, counts: Counts, manifest_sha256: str) -> JobState:
-    """finishing -> cancelled where that was asked for and left items without a result, else completed."""
-    was_cut = job.cancel_requested_at is not None and (counts.cancelled > 0 or counts.total == 0)
-    state = JobState.cancelled if was_cut else JobState.completed
+    """finishing -> cancelled or expired where that was asked for and left items without a result, else completed."""
+    state = end_state(counts, cancelled_at=job.cancel_requested_at, deadline_at=job.deadline_at)
     statement = (
         update(JobRow)
         .where(JobRow.id == job.id, JobRow.state == JobState.finishing)

@@ -9,6 +9,7 @@ from sqlalchemy import Interval, Text, cast, func, literal, select, tuple_, upda
 from sqlalchemy.orm import Session
 
 from orchestrator.db import events
+from orchestrator.db.session import database_now
 from orchestrator.db.shards import ItemFailure, insert_failures
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.domain.shards import Part, ShardState
@@ -26,19 +27,25 @@ class LeaseLost(Exception):
 def take_lease(
     session: Session, shard_id: int, attempt: int, *, worker_id: str, lease_seconds: float
 ) -> ShardRow | None:
-    """dispatched -> leased. None where the message is old: someone holds the shard, or it is over."""
+    """dispatched -> leased. None where the message is old: the shard is held, over, or its window closed."""
     statement = (
         update(ShardRow)
         .where(
             ShardRow.id == shard_id,
             ShardRow.attempt == attempt,
             ShardRow.state == ShardState.dispatched,
+            ShardRow.closes_at.is_(None) | (ShardRow.closes_at > func.clock_timestamp()),
             ShardRow.job_id.in_(select(JobRow.id).where(JobRow.cancel_requested_at.is_(None))),
         )
         .values(state=ShardState.leased, worker_id=worker_id, lease_expires_at=_from_now(lease_seconds))
         .returning(ShardRow)
     )
     return session.scalars(statement).first()
+
+
+def seconds_left(session: Session, shard: ShardRow) -> float | None:
+    """Until its job's window closes, by the database's clock; None where nothing closes."""
+    return None if shard.closes_at is None else (shard.closes_at - database_now(session)).total_seconds()
 
 
 def renew_leases(session: Session, held: Iterable[tuple[int, int]], *, lease_seconds: float) -> set[tuple[int, int]]:

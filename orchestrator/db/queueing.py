@@ -1,63 +1,131 @@
-"""Waiting shards to messages: whose turn it is, and what was published and never answered."""
+"""Waiting shards to messages: what may run, and what nobody answered. `domain.turns` says who is next."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import ColumnElement, Integer, cast, func, select, true, update
 from sqlalchemy.orm import Session
 
-from orchestrator.db.tables import JobRow, ShardRow
+from orchestrator.db.ownership import EVERY_TEAM
+from orchestrator.db.tables import JobRow, ShardRow, TeamRow
 from orchestrator.domain.jobs import JobState
 from orchestrator.domain.shards import ShardState
+from orchestrator.domain.turns import Queued
+
+_MAY_RUN = (JobRow.state == JobState.running, JobRow.paused_at.is_(None), JobRow.cancel_requested_at.is_(None))
+"""As the index ix_jobs_turn has it."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What the broker carries: ids only."""
+    """What the broker carries: ids only. An express message is taken before all that are not."""
 
     shard_id: int
     attempt: int
     model: str
+    is_express: bool = False
 
 
-def models_with_waiting_shards(session: Session) -> Sequence[str]:
-    return session.scalars(_ready(select(JobRow.model)).distinct()).all()
+@dataclass(frozen=True)
+class ReadyShard:
+    """A waiting shard that may run now. cost: answers that it will take."""
+
+    id: int
+    team_id: str
+    weight: int
+    cost: int
+    run_window: str | None
 
 
-def count_dispatched(session: Session, model: str) -> int:
-    statement = select(func.count()).select_from(ShardRow).join(JobRow)
-    return session.scalars(statement.where(ShardRow.state == ShardState.dispatched, JobRow.model == model)).one()
+@dataclass(frozen=True)
+class InFlight:
+    """A job that has a shard in the queue or in a worker's hands."""
+
+    job_id: str
+    model: str
+    team_id: str
 
 
-def dispatch_waiting(session: Session, model: str, *, limit: int) -> list[Message]:
-    """waiting -> dispatched for the next `limit` shards, and count their attempts.
-
-    Teams take turns: a team's n-th next shard comes after every team's (n-1)-th, and what a team has in flight counts
-    as turns it has had. Within a team: priority, then the older job, then item order.
-    """
-    in_flight = (
-        select(JobRow.team_id, func.count().label("shards"))
+def jobs_in_flight(session: Session, models: Collection[str]) -> list[InFlight]:
+    """Of all teams."""
+    statement = (
+        select(JobRow.id, JobRow.model, JobRow.team_id)
         .join(ShardRow, ShardRow.job_id == JobRow.id)
-        .where(ShardRow.state.in_([ShardState.dispatched, ShardState.leased]), JobRow.model == model)
-        .group_by(JobRow.team_id)
-        .subquery()
+        .where(ShardRow.state.in_([ShardState.dispatched, ShardState.leased]), JobRow.model.in_(list(models)))
+        .distinct()
     )
-    order_within_team = (JobRow.priority.desc(), JobRow.created_at, JobRow.id, ShardRow.first_index)
-    turn = func.row_number().over(partition_by=JobRow.team_id, order_by=order_within_team)
-    queue = (
-        _ready(select(ShardRow.id, (turn + func.coalesce(in_flight.c.shards, 0)).label("turn"), JobRow.created_at))
-        .outerjoin(in_flight, in_flight.c.team_id == JobRow.team_id)
-        .where(JobRow.model == model)
-        .subquery()
+    return [InFlight(*row) for row in session.execute(statement, execution_options=EVERY_TEAM)]
+
+
+def models_of_running_jobs(session: Session) -> Sequence[str]:
+    return session.scalars(select(JobRow.model).where(*_MAY_RUN).distinct()).all()
+
+
+def run_windows(session: Session, model: str) -> list[str]:
+    """Those of the model's jobs that have one: few, however many jobs share them."""
+    statement = select(JobRow.run_window).where(*_MAY_RUN, JobRow.model == model).distinct()
+    return [window for window in session.scalars(statement) if window is not None]
+
+
+def list_queued(session: Session, model: str) -> list[Queued]:
+    """What is dispatched and not leased, in the order in which it was."""
+    statement = (
+        select(ShardRow.id, JobRow.team_id, TeamRow.weight, _cost())
+        .join(JobRow, JobRow.id == ShardRow.job_id)
+        .join(TeamRow, TeamRow.id == JobRow.team_id)
+        .where(ShardRow.state == ShardState.dispatched, JobRow.model == model)
+        .order_by(ShardRow.dispatched_at, ShardRow.id)
     )
-    next_ids = select(queue.c.id).order_by(queue.c.turn, queue.c.created_at).limit(limit)
+    return [Queued(shard_id, team_id, weight, cost) for shard_id, team_id, weight, cost in session.execute(statement)]
+
+
+def list_ready(
+    session: Session, model: str, *, open_windows: Collection[str], limit: int, teams: Collection[str] = ()
+) -> list[ReadyShard]:
+    """The next `limit` shards of each team, or of these teams: by priority, then the older job, then item order.
+
+    Two nested loops over indexes in just this order, which end after `limit` shards: a million that wait behind them
+    are not looked at.
+
+    Args:
+        open_windows: those whose jobs may start a shard now.
+    """
+    in_window = JobRow.run_window.is_(None) | JobRow.run_window.in_(list(open_windows))
+    waiting = (
+        select(ShardRow.id, ShardRow.first_index, _cost().label("cost"))
+        .where(ShardRow.job_id == JobRow.id, ShardRow.state == ShardState.waiting)
+        .where(ShardRow.not_before.is_(None) | (ShardRow.not_before <= func.clock_timestamp()))
+        .order_by(ShardRow.first_index)
+        .limit(limit)
+        .lateral("waiting")
+    )
+    ready = (
+        select(waiting.c.id, waiting.c.cost, JobRow.run_window)
+        .select_from(JobRow)
+        .join(waiting, true())
+        .where(*_MAY_RUN, JobRow.model == model, JobRow.team_id == TeamRow.id, in_window)
+        .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id, waiting.c.first_index)
+        .limit(limit)
+        .lateral("ready")
+    )
+    statement = select(ready.c.id, TeamRow.id, TeamRow.weight, ready.c.cost, ready.c.run_window)
+    statement = statement.select_from(TeamRow).join(ready, true())
+    if teams:
+        statement = statement.where(TeamRow.id.in_(list(teams)))
+    return [ReadyShard(*row) for row in session.execute(statement)]
+
+
+def dispatch(
+    session: Session, model: str, shard_ids: Collection[int], *, closes_at: datetime | None = None
+) -> list[Message]:
+    """waiting -> dispatched for those of the shards that still may run, and count their attempts."""
+    may_run = select(JobRow.id).where(JobRow.id == ShardRow.job_id, *_MAY_RUN).exists()
     claimed = (
         select(ShardRow.id)
-        .where(ShardRow.id.in_(next_ids), ShardRow.state == ShardState.waiting)
+        .where(ShardRow.id.in_(list(shard_ids)), ShardRow.state == ShardState.waiting, may_run)
         .with_for_update(skip_locked=True)
     )
     statement = (
@@ -68,12 +136,29 @@ def dispatch_waiting(session: Session, model: str, *, limit: int) -> list[Messag
             attempt=ShardRow.attempt + 1,
             dispatched_at=func.clock_timestamp(),
             published_at=func.clock_timestamp(),
+            closes_at=closes_at,
             not_before=None,
         )
         .returning(ShardRow.id, ShardRow.attempt)
     )
     rows = session.execute(statement.execution_options(synchronize_session=False)).all()
-    return [Message(shard_id, attempt, model) for shard_id, attempt in sorted(rows)]
+    return [Message(shard_id, attempt, model) for shard_id, attempt in rows]
+
+
+def take_back_closed(session: Session) -> int:
+    """dispatched -> waiting for shards that nobody leased before their job's window closed; how many."""
+    closed = (
+        select(ShardRow.id)
+        .where(ShardRow.state == ShardState.dispatched, ShardRow.closes_at <= func.clock_timestamp())
+        .with_for_update(skip_locked=True)
+    )
+    statement = update(ShardRow).where(ShardRow.id.in_(closed)).values(state=ShardState.waiting).returning(ShardRow.id)
+    return len(session.execute(statement.execution_options(synchronize_session=False)).all())
+
+
+def count_dispatched(session: Session, model: str) -> int:
+    statement = select(func.count()).select_from(ShardRow).join(JobRow)
+    return session.scalars(statement.where(ShardRow.state == ShardState.dispatched, JobRow.model == model)).one()
 
 
 def take_unanswered(session: Session, model: str, *, published_before: datetime) -> list[Message]:
@@ -98,16 +183,7 @@ def models_with_dispatched_shards(session: Session) -> Sequence[str]:
     return session.scalars(statement).all()
 
 
-def _ready(statement: Select[Any]) -> Select[Any]:
-    """Shards that may be dispatched now."""
-    return (
-        statement.select_from(ShardRow)
-        .join(JobRow, JobRow.id == ShardRow.job_id)
-        .where(
-            ShardRow.state == ShardState.waiting,
-            JobRow.state == JobState.running,
-            JobRow.paused_at.is_(None),
-            JobRow.cancel_requested_at.is_(None),
-            ShardRow.not_before.is_(None) | (ShardRow.not_before <= func.clock_timestamp()),
-        )
-    )
+def _cost() -> ColumnElement[int]:
+    """Answers that a shard still has to give: what its turn is charged for."""
+    images = cast(func.coalesce(JobRow.options["images"].astext, "1"), Integer)
+    return func.greatest(1, (ShardRow.num_items - ShardRow.num_results - ShardRow.num_failures) * images)

@@ -47,9 +47,11 @@ class Table(DeclarativeBase):
 
 class TeamRow(Table):
     __tablename__ = "teams"
+    __table_args__ = (CheckConstraint("weight BETWEEN 1 AND 1000", name="weight"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    weight: Mapped[int] = mapped_column(server_default=text("1"))  # its share of the workers, beside other teams'
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -114,16 +116,31 @@ class JobRow(Table):
         UniqueConstraint("team_id", "idempotency_key"),
         Index("ix_jobs_team_id_created_at_id", "team_id", "created_at", "id"),
         Index("ix_jobs_open", "state", postgresql_where=text("state IN ('accepted', 'running', 'finishing')")),
+        Index(
+            "ix_jobs_turn",
+            "model",
+            "team_id",
+            text("priority DESC"),
+            "created_at",
+            "id",
+            postgresql_where=text("state = 'running' AND paused_at IS NULL AND cancel_requested_at IS NULL"),
+        ),
+        Index(
+            "ix_jobs_deadline",
+            "deadline_at",
+            postgresql_where=text("state IN ('accepted', 'running') AND cancel_requested_at IS NULL"),
+        ),
         Index("ix_jobs_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL AND deleted_at IS NULL")),
         Index("ix_jobs_deleted", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index("ix_jobs_upload_id", "upload_id", postgresql_where=text("upload_id IS NOT NULL")),
         Index("ix_jobs_retry_of", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         CheckConstraint("kind IN ('caption', 'generate')", name="kind"),
         CheckConstraint(
-            "state IN ('accepted', 'running', 'finishing', 'completed', 'cancelled', 'failed')", name="state"
+            "state IN ('accepted', 'running', 'finishing', 'completed', 'cancelled', 'expired', 'failed')", name="state"
         ),
         CheckConstraint(
-            "state NOT IN ('completed', 'cancelled') OR num_results + num_failures + num_cancelled = num_items",
+            "state NOT IN ('completed', 'cancelled', 'expired') "
+            "OR num_results + num_failures + num_cancelled = num_items",
             name="every_item_ended_once",
         ),
     )
@@ -140,6 +157,8 @@ class JobRow(Table):
     webhook: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)  # url and secret; for the job's end
     shard_items: Mapped[int]
     priority: Mapped[int] = mapped_column(server_default=text("0"))
+    run_window: Mapped[str | None]  # when it may run, as domain.windows writes it
+    deadline_at: Mapped[datetime | None]
     state: Mapped[str]
     state_reason: Mapped[str | None]  # why it failed
     num_items: Mapped[int] = mapped_column(server_default=text("0"))
@@ -185,6 +204,9 @@ class ShardRow(Table):
     not_before: Mapped[datetime | None]
     dispatched_at: Mapped[datetime | None]
     published_at: Mapped[datetime | None]  # last, as what is not answered is published again
+    closes_at: Mapped[
+        datetime | None
+    ]  # the end of its job's window, as of when it was dispatched: no lease from then on
     worker_id: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

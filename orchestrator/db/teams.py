@@ -54,6 +54,14 @@ def list_teams(session: Session) -> Sequence[TeamRow]:
     return session.scalars(select(TeamRow).order_by(TeamRow.name)).all()
 
 
+def set_weight(session: Session, team_id: str, weight: int) -> TeamRow:
+    """From the dispatcher's next round on. Raises NotFound."""
+    team = get_team(session, team_id)
+    team.weight = weight
+    session.flush()
+    return team
+
+
 def create_key(
     session: Session, team_id: str, *, name: str, scopes: Iterable[str], expires_at: datetime | None = None
 ) -> tuple[KeyRow, NewKey]:

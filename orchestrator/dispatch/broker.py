@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from orchestrator.db.queueing import Message
 from orchestrator.domain.errors import JanusError
 from orchestrator.settings import Settings
-from orchestrator.transport import RUN_SHARD, queue_of, transport_options
+from orchestrator.transport import EXPRESS, ORDINARY, RUN_SHARD, lists_of, queue_of, transport_options
 
 
 class BrokerUnavailable(JanusError):
@@ -51,6 +51,7 @@ class CeleryBroker:
                         RUN_SHARD,
                         args=[message.shard_id, message.attempt],
                         queue=queue_of(message.model),
+                        priority=EXPRESS if message.is_express else ORDINARY,
                         producer=producer,
                         retry=False,
                     )
@@ -59,6 +60,6 @@ class CeleryBroker:
 
     def depth(self, model: str) -> int:
         try:
-            return int(self._redis.llen(queue_of(model)))
+            return sum(int(self._redis.llen(name)) for name in lists_of(model))
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis did not say how deep {queue_of(model)} is: {error}") from error

@@ -31,7 +31,7 @@ class Cleaner:
         """Mark what was kept long enough, and delete some of what is marked; how many jobs that moved on."""
         if self._keep_days:
             with self._sessions.begin() as session:
-                deletion.mark_expired(session, keep_days=self._keep_days, limit=MAX_JOBS)
+                deletion.mark_outdated(session, keep_days=self._keep_days, limit=MAX_JOBS)
         with self._sessions() as session:
             job_ids = deletion.list_marked(session, limit=MAX_JOBS)
         return self._one_by_one.run(job_ids, self._delete, _say_nothing)

@@ -20,7 +20,8 @@ from orchestrator.telemetry import get_logger
 
 
 class Reaper:
-    """Takes shards back from workers that stopped renewing, and ends those that a cancelled job left waiting."""
+    """Takes shards back from workers that stopped renewing, ends those that a cancelled job left waiting, and
+    lets jobs expire."""
 
     def __init__(self, sessions: SessionFactory, store: ObjectStore, *, max_crashes: int) -> None:
         self._sessions = sessions
@@ -31,10 +32,16 @@ class Reaper:
     def run_once(self, now: datetime) -> int:
         """Judge every shard whose lease ran out before `now`, each in a transaction of its own; how many."""
         with self._sessions.begin() as session:
+            late = jobs.expire(session)
+        with self._sessions.begin() as session:
             cancelled = expiry.cancel_leftovers(session)
         with self._sessions() as session:
             expired = {shard.id: shard for shard in expiry.list_expired(session, now)}
-        return cancelled + self._one_by_one.run(expired, lambda shard_id: self._reap(expired[shard_id]), _say_nothing)
+        return (
+            late
+            + cancelled
+            + self._one_by_one.run(expired, lambda shard_id: self._reap(expired[shard_id]), _say_nothing)
+        )
 
     def _reap(self, seen: ShardRow) -> bool:
         everything = range(seen.first_index, seen.first_index + seen.num_items)

@@ -6,6 +6,7 @@ import enum
 import math
 import re
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -24,13 +25,14 @@ class JobKind(enum.StrEnum):
 
 
 class JobState(enum.StrEnum):
-    """accepted -> running -> finishing -> completed | cancelled; accepted -> failed."""
+    """accepted -> running -> finishing -> completed | cancelled | expired; accepted -> failed."""
 
     accepted = "accepted"  # its input is being read
     running = "running"
     finishing = "finishing"  # results are being merged
     completed = "completed"
     cancelled = "cancelled"
+    expired = "expired"  # its deadline passed
     failed = "failed"  # its input could not be read
 
     @property
@@ -38,7 +40,7 @@ class JobState(enum.StrEnum):
         return self in ENDED
 
 
-ENDED = frozenset({JobState.completed, JobState.cancelled, JobState.failed})
+ENDED = frozenset({JobState.completed, JobState.cancelled, JobState.expired, JobState.failed})
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,13 @@ def _fits(hint: Any, value: object) -> bool:
     if hint is NoneType:
         return value is None
     return type(value) in (int, float) if hint is float else type(value) is hint
+
+
+def end_state(counts: Counts, *, cancelled_at: datetime | None, deadline_at: datetime | None) -> JobState:
+    """How a job ends whose items are counted. What stopped it does not matter where it left nothing unfinished."""
+    if cancelled_at is None or (counts.total and not counts.cancelled):
+        return JobState.completed
+    return JobState.expired if deadline_at is not None and cancelled_at >= deadline_at else JobState.cancelled
 
 
 def _check_temperature(temperature: float) -> None:

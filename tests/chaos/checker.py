@@ -23,7 +23,7 @@ from psycopg.rows import dict_row
 from tests.chaos.answers import caption_of, colour_of
 from tests.chaos.work import Expected, Work
 
-ENDED = ("completed", "cancelled", "failed")
+ENDED = ("completed", "cancelled", "expired", "failed")
 Row = dict[str, Any]
 
 
@@ -111,12 +111,19 @@ class _JobCheck:
             states = dict(Counter(shard["state"] for shard in shards))
             self._say(f"is {job['state']} ({job['state_reason']}), its shards are {states}")
             return
-        allowed = ("completed", "cancelled") if self._work.may_be_cancelled else ("completed",)
+        allowed = self._allowed_states(job)
         if job["state"] not in allowed:
-            self._say(f"ended {job['state']}: {job['state_reason']}")
+            self._say(f"ended {job['state']}, not {' or '.join(allowed)}: {job['state_reason']}")
         lines = self._check_merged(job, shards, covered)
         self._check_items(lines)
         self._check_images(lines)
+
+    def _allowed_states(self, job: Row) -> tuple[str, ...]:
+        """What was not finished when the deadline passed makes a job expired, and nothing else does."""
+        if self._work.has_deadline and job["num_cancelled"]:
+            asked_at, deadline_at = job["cancel_requested_at"], job["deadline_at"]
+            return ("expired",) if asked_at and asked_at >= deadline_at else ()
+        return ("completed", "cancelled") if self._work.may_be_cancelled else ("completed",)
 
     # --- Rows and parts -------------------------------------------------------------------------------------------
 

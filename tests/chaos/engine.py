@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.chaos.answers import POISON, caption_of, colour_of
 from tests.fake_engine import FakeEngine, Row
-from workers.engine_host import Caption, CaptionRequest, GeneratedImage, GenerateRequest
+from workers.engine_host import Caption, CaptionRequest, GeneratedImage, GenerateRequest, Rejected
 
 STEP = "CHAOS_STEP_SECONDS"  # how long a turn takes: work must last as long as the storm does
 BOOK = "CHAOS_BOOK"  # a file that gets a line for each answer, where a test counts them
@@ -44,7 +44,11 @@ class FastEngine(FakeEngine):
 
     def turn(self) -> list[KnownRow]:
         time.sleep(self._step_seconds)
-        left, self.started = self.started[:ROWS], self.started[ROWS:]
+        gone = [row for row in self.started if row.is_cancelled]
+        for row in gone:
+            row.answer = Rejected("cancelled", "The request was cancelled before it was done.")
+        wanted = [row for row in self.started if not row.is_cancelled]
+        left, self.started = wanted[:ROWS], wanted[ROWS:]
         if self._book is not None:
             os.write(self._book, "".join(f"{row.prompt}\n" for row in left).encode())
-        return left
+        return gone + left

@@ -14,6 +14,7 @@ from redis import Redis
 
 from orchestrator.db.queueing import Message
 from orchestrator.dispatch.broker import CeleryBroker
+from orchestrator.transport import lists_of
 from tests.chaos.process import SIGNAL
 from tests.chaos.world import WORKERS, World
 
@@ -146,10 +147,11 @@ def _messages_repeated(world: World, dice: random.Random) -> list[int]:
     dice.shuffle(copies)
     CeleryBroker(world.system.settings).publish(copies)
     with Redis.from_url(world.servers.valkey.url) as redis:
-        waiting = redis.lrange("janus.chaos", 0, -1)
-        dice.shuffle(waiting)
-        if waiting:
-            redis.pipeline(transaction=True).delete("janus.chaos").rpush("janus.chaos", *waiting).execute()
+        for name in lists_of("chaos"):
+            waiting = redis.lrange(name, 0, -1)
+            dice.shuffle(waiting)
+            if waiting:
+                redis.pipeline(transaction=True).delete(name).rpush(name, *waiting).execute()
     return []
 
 

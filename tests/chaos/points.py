@@ -49,7 +49,7 @@ POINTS = (
     Point("API: job committed, not answered", "api", f"{JOBS}:create_job", "committed"),
     Point("reader: shards written, not committed", "dispatcher", f"{JOBS}:start", "before"),
     Point("reader: job running", "dispatcher", f"{JOBS}:start", "committed"),
-    Point("dispatcher: before publish", "dispatcher", "orchestrator.db.queueing:dispatch_waiting", "committed"),
+    Point("dispatcher: before publish", "dispatcher", "orchestrator.db.queueing:dispatch", "committed"),
     Point("dispatcher: after publish", "dispatcher", "orchestrator.dispatch.broker:CeleryBroker.publish", "returned"),
     Point("reconciler: before publish", "dispatcher", "orchestrator.db.queueing:take_unanswered", "committed", "flush"),
     Point("worker: before the lease", "worker-0", "workers.runner:Runner._run", "before"),

@@ -44,7 +44,8 @@ def plan(seed: int, num_items: int, only: Sequence[str] = ()) -> Plan:
     works = [
         pictures("pictures", num_items * 5 // 10, dice),
         captions("captions", num_items * 3 // 10, dice),
-        pictures("dropped", spare, dice, priority=-1, may_be_cancelled=True),
+        pictures("dropped", spare - spare // 2, dice, priority=-1, may_be_cancelled=True),
+        pictures("late", spare // 2, dice, priority=-2, has_deadline=True),
     ]
     names = list(only) or dice.sample([*FAULTS, POISONED], FAULTS_IN_A_STORM)
     shares = sorted(dice.uniform(0.0, 0.75) for _ in names)
@@ -57,7 +58,9 @@ def run(world: World, planned: Plan) -> Outcome:
     began = time.monotonic()
     key = world.system.make_key(f"storm-{planned.seed}-{time.time_ns()}")
     works, struck = list(planned.works), list[Strike]()
-    submitter = Submitter(world.system.url, key, patience_seconds=60 + 4 * world.outage_seconds)
+    outage = world.outage_seconds
+    patience, deadline = 60 + 4 * outage, 4 + 3 * outage  # s; the latter longer than any answer takes
+    submitter = Submitter(world.system.url, key, patience_seconds=patience, deadline_seconds=deadline)
     with ThreadPoolExecutor(2) as clients:
         asked = [clients.submit(_submit_all, submitter, planned.works)]
         for share, name, seed in planned.strikes:
@@ -79,8 +82,8 @@ def run(world: World, planned: Plan) -> Outcome:
 
 
 def _submit_all(submitter: Submitter, works: Sequence[Work]) -> None:
-    """The three jobs; the second is paused for a moment, and the third is cancelled in the middle."""
-    _, paused, dropped = works
+    """The second job is paused for a moment, the third is cancelled in the middle, the last has a deadline."""
+    _, paused, dropped, _ = works
     for work in works:
         submitter.submit(work, new_key())
     submitter.ask(paused, "pause")

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -39,6 +40,7 @@ class Work:
     shard_items: int
     priority: int = 0
     may_be_cancelled: bool = False
+    has_deadline: bool = False
     job_id: str = ""
     lines: list[dict[str, Any]] = field(default_factory=list)
 
@@ -76,11 +78,16 @@ def poisoned(name: str, count: int, place: int, shard_items: int) -> Work:
 
 
 class Submitter:
-    """A client that never gives up: every request is repeated with its idempotency key until it is answered."""
+    """A client that never gives up: every request is repeated with its idempotency key until it is answered.
 
-    def __init__(self, url: str, key: str, *, patience_seconds: float) -> None:
+    Args:
+        deadline_seconds: from when a work that has a deadline is submitted.
+    """
+
+    def __init__(self, url: str, key: str, *, patience_seconds: float, deadline_seconds: float = 60) -> None:
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=20)
         self._patience_seconds = patience_seconds
+        self._deadline_seconds = deadline_seconds
 
     def close(self) -> None:
         self._http.close()
@@ -91,6 +98,8 @@ class Submitter:
                 "priority": work.priority, "input": {"items": work.lines}}  # fmt: skip
         if work.kind == "caption":
             body["input"] = {"upload": self._upload(work, key), "manifest": "manifest.jsonl"}
+        if work.has_deadline:
+            body["deadline_at"] = (datetime.now(UTC) + timedelta(seconds=self._deadline_seconds)).isoformat()
         work.job_id = self._post("/v1/jobs", body, key)["id"]
 
     def ask(self, work: Work, verb: str) -> int:

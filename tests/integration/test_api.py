@@ -62,6 +62,8 @@ def test_api(system: System) -> None:
     _another_team(system)
     _idempotency(system)
     _refusals(system)
+    _windows_and_deadlines(system)
+    _weights(system)
     _odd_values(system)
     _pages(system)
 
@@ -129,6 +131,44 @@ def _idempotency(system: System) -> None:
     assert (refused.status_code, refused.json()["code"]) == (422, "too_many_open_jobs")
     again = full.post("/v1/jobs", json=JOB, headers=headers)
     assert (again.status_code, again.json()["id"]) == (200, first)
+
+
+def _windows_and_deadlines(system: System) -> None:
+    client = http(system, system.make_key("sleepers"))
+    made = client.post(
+        "/v1/jobs",
+        json={**JOB, "window": " mon,tue,wed  22:00-06:00 Europe/Berlin", "deadline_at": "2033-01-01T12:00:00+01:00"},
+    ).json()
+    assert made["window"] == "Mon-Wed 22:00-06:00 Europe/Berlin"
+    assert made["deadline_at"] == "2033-01-01T11:00:00Z"
+    assert client.get(f"/v1/jobs/{made['id']}").json() == made
+    for field, value, words in (
+        ("window", "22:00-06:00", "is not of its form"),
+        ("window", "22:00-06:00 Europe/Atlantis", "there is no time zone 'Europe/Atlantis'"),
+        ("window", 5, "string"),
+        ("deadline_at", "2020-01-01T00:00:00Z", "must be in the future"),
+        ("deadline_at", "9999-12-31T23:59:59-14:00", "within 3650 days"),
+        ("deadline_at", "2033-01-01T12:00:00", "timezone"),
+        ("deadline_at", 1893456000, "give a time such as"),
+    ):
+        refused = client.post("/v1/jobs", json={**JOB, field: value})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request"), (field, value)
+        assert words in refused.text, refused.text
+
+
+def _weights(system: System) -> None:
+    admin, member = http(system, system.admin_key), http(system, system.make_key("weighed"))
+    team = member.get("/v1/whoami").json()["team"]
+    path = f"/v1/teams/{team['id']}"
+    assert team["weight"] == 1
+    assert member.request("PATCH", path, json={"weight": 1000}).status_code == 403
+    for weight in (0, 1001, "5", True, None):
+        assert admin.request("PATCH", path, json={"weight": weight}).status_code == 422, weight
+    assert admin.request("PATCH", "/v1/teams/team_none", json={"weight": 2}).status_code == 404
+    with system.client() as client:
+        assert client.set_team_weight(team["id"], 7).weight == 7
+        assert next(client.audit()).action == "team.changed"
+    assert member.get("/v1/whoami").json()["team"]["weight"] == 7
 
 
 def _odd_values(system: System) -> None:

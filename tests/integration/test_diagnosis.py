@@ -18,7 +18,7 @@ from sqlalchemy import text
 from orchestrator.admin import migrate
 from orchestrator.artifacts import S3Store, open_store
 from orchestrator.db import jobs, leases, shards, teams, workers
-from orchestrator.db.queueing import dispatch_waiting
+from orchestrator.db.queueing import Message, dispatch, list_ready
 from orchestrator.db.session import SessionFactory, connect, session_factory
 from orchestrator.db.watching import DISPATCHER
 from orchestrator.diagnosis import diagnose, servers
@@ -68,6 +68,12 @@ def start_job(session: Any, model: str) -> str:
     shards.add_shards(session, job.id, [shards.PlannedShard(0, 4, "k", 0, 0)])
     jobs.start(session, job.id, 4)
     return str(job.id)
+
+
+def dispatch_one(session: Any, model: str) -> Message:
+    (ready,) = list_ready(session, model, open_windows=(), limit=1)
+    (message,) = dispatch(session, model, [ready.id])
+    return message
 
 
 def serve(session: Any, worker_id: str, model: str, host: str = "h") -> None:
@@ -211,7 +217,7 @@ def test_shard_that_idle_workers_do_not_take(
     with sessions.begin() as session:
         serve(session, "deaf", "m")
         start_job(session, "m")
-        (message,) = dispatch_waiting(session, "m", limit=1)
+        message = dispatch_one(session, "m")
     assert faults(settings, sessions, store) == {}
     with sessions.begin() as session:
         session.execute(text("UPDATE shards SET dispatched_at = dispatched_at - interval '3 minutes'"))

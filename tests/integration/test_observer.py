@@ -8,11 +8,11 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 
-from orchestrator.db.queueing import dispatch_waiting, take_unanswered
+from orchestrator.db.queueing import take_unanswered
 from orchestrator.db.session import SessionFactory, database_now
 from orchestrator.dispatch.observer import Observer
 from tests.fakes import ListBroker
-from tests.integration.test_diagnosis import serve, start_job
+from tests.integration.test_diagnosis import dispatch_one, serve, start_job
 
 pytestmark = pytest.mark.services
 
@@ -48,7 +48,7 @@ def test_open_work_is_shown_and_what_is_gone_is_not(sessions: SessionFactory) ->
 def test_publishing_a_message_again_does_not_make_its_shard_younger(sessions: SessionFactory) -> None:
     with sessions.begin() as session:
         start_job(session, "m")
-        dispatch_waiting(session, "m", limit=1)
+        dispatch_one(session, "m")
     start = _now(sessions)
     with sessions.begin() as session:
         assert take_unanswered(session, "m", published_before=start + timedelta(minutes=1))

@@ -198,7 +198,7 @@ def test_what_ended_long_ago_goes_by_itself(world: World) -> None:
     world.clean(keep_days=7)
     with world.sessions() as session:
         (audited,) = audit.list_audit(session, team_id=world.team, before_id=None, limit=9)
-        assert (audited.action, audited.object_id) == ("job.expired", old)
+        assert (audited.action, audited.object_id) == ("job.outdated", old)
         assert set(session.scalars(select(JobRow.id))) == {young, running}
     assert not world.objects(f"jobs/{old}/")
     assert world.objects(f"jobs/{young}/")

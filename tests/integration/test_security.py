@@ -42,6 +42,7 @@ BODIES: dict[str, Any] = {
     "POST /openai/v1/files": {},  # a form: `World.call` makes it
     "POST /openai/v1/batches": {"endpoint": "/v1/images/generations", "completion_window": "24h"},
     "POST /v1/teams": {"name": "a new team"},
+    "PATCH /v1/teams/{team_id}": {"weight": 2},
     "POST /v1/keys": {"team": "owners", "name": "a new key"},
     "POST /v1/keys/{key_id}/rotate": {},
     "PUT /v1/jobs/{job_id}/edits/{index}": {"approved": True},
@@ -102,7 +103,7 @@ class World:
         }
         assert {name for name, operation in found.items() if "requestBody" in operation} == set(BODIES)
         assert {name for name in found if "{" in name} == {
-            name for name in found if re.search(r"\{(job|upload|key|webhook|file|batch)_id\}", name)
+            name for name in found if re.search(r"\{(job|upload|key|team|webhook|file|batch)_id\}", name)
         }
         return [name for name in found if name.split()[1] not in OPEN_PATHS]
 
@@ -127,7 +128,8 @@ def _settle(world: World) -> None:
     world.owner, world.stranger = world.system.make_key("owners"), world.system.make_key("strangers")
     world.ids["job_id"] = world.ask("POST", "/v1/jobs", world.owner, json=JOB).json()["id"]
     world.ids["upload_id"] = world.ask("POST", "/v1/uploads", world.owner).json()["id"]
-    world.ids["key_id"] = world.ask("GET", "/v1/whoami", world.owner).json()["key_id"]
+    me = world.ask("GET", "/v1/whoami", world.owner).json()
+    world.ids |= {"key_id": me["key_id"], "team_id": me["team"]["id"]}
     world.ids["file_id"] = world.call("POST /openai/v1/files", world.owner).json()["id"]
     world.ids["batch_id"] = world.call("POST /openai/v1/batches", world.owner).json()["id"]
     webhook = world.call("POST /v1/webhooks", world.owner).json()

@@ -70,6 +70,7 @@ class ModelJob:
     shards: dict[int, ModelShard] = field(default_factory=dict)
     finished: dict[int, bool] = field(default_factory=dict)
     is_cancelled: bool = False
+    is_late: bool = False
     is_paused: bool = False
     has_ended: bool = False
 
@@ -238,6 +239,17 @@ class JobsAndShards(RuleBasedStateMachine):
         if self._ask(job, jobs.request_cancel):
             job.is_cancelled = True
 
+    @precondition(lambda self: len(self.attempts) > 2)
+    @rule(number=which)
+    def deadline_passes(self, number: int) -> None:
+        """Cancels what was not cancelled before, paused or not."""
+        job = _pick(self.jobs, number)
+        with self.sessions.begin() as session:
+            session.get_one(JobRow, job.id).deadline_at = database_now(session)
+        if not job.has_ended and not job.is_cancelled:
+            job.is_cancelled = job.is_late = True
+        self._reap()
+
     @rule()
     def reaper_looks(self) -> None:
         self._reap()
@@ -284,7 +296,7 @@ class JobsAndShards(RuleBasedStateMachine):
             left = job.num_items - len(job.finished)
             assert counted == (num_results, len(job.finished) - num_results, left)
             assert left == 0 or job.is_cancelled
-            assert row.state == ("cancelled" if left else "completed")
+            assert row.state == ("completed" if not left else "expired" if job.is_late else "cancelled")
 
     def _check_shards(self, rows: Any, job: ModelJob) -> None:
         assert {row.id: (row.state, row.attempt, row.crashes, row.first_index, row.num_items) for row in rows} == {

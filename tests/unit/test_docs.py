@@ -17,6 +17,7 @@ from orchestrator.api.dependencies import Services
 from orchestrator.cli.main import app
 from orchestrator.db import deletion, expiry, jobs, leases, queueing, shards
 from orchestrator.domain.failures import FAILURE_CODES
+from orchestrator.domain.jobs import ENDED
 from orchestrator.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +147,7 @@ def test_transitions_and_events_are_those_of_the_code() -> None:
     assert {module for module, _ in named} == set(modules)
     assert all(hasattr(modules[module], function) for module, function in named), named
     sources = "".join((ROOT / "orchestrator" / "db" / f"{name}.py").read_text() for name in modules)
-    recorded = set(re.findall(r'"((?:job|shard)\.[a-z_]+)"', sources)) | {"job.completed", "job.cancelled"}
+    recorded = set(re.findall(r'"((?:job|shard)\.[a-z_]+)"', sources)) | {f"job.{state}" for state in ENDED}
     assert set(re.findall(r"`((?:job|shard)\.[a-z_]+)`", text)) == recorded
 
 

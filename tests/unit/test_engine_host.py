@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -135,6 +136,33 @@ def test_cancelled_tickets_leave(host: EngineHost, engine: GatedEngine) -> None:
         (answer,) = ticket.answers.result(5)
         assert isinstance(answer, Rejected)
     assert engine.turns == [[], []]
+
+
+def test_what_has_begun_cannot_be_taken_back(host: EngineHost, engine: GatedEngine) -> None:
+    engine.gate.set()
+    done, rejected = submit(host, "done"), submit(host, "")
+    done.answers.result(5)
+    engine.gate.clear()
+    engine.begun.clear()
+    running = submit(host, "1", "2")
+    assert engine.begun.wait(5)
+    running.rows[0].begun_at = 1.0
+    waiting = submit(host, "3")
+    with ThreadPoolExecutor(1) as pool:
+        withdrawn = pool.submit(host.withdraw, [done, running, waiting, rejected])
+        assert not withdrawn.done(), "the turn that is taken may begin any of them"
+        engine.gate.set()
+        assert withdrawn.result(5) == {waiting, rejected}
+    assert texts(running) == ["1", "2"]
+    waiting.answers.result(5)
+    assert engine.turns == [["done"], ["1", "2"], []]
+
+
+def test_nothing_is_taken_back_from_a_closed_host(engine: GatedEngine) -> None:
+    engine.gate.set()
+    host = EngineHost({"a": engine})
+    host.close()
+    assert host.withdraw([host.prepare("a", [GenerateRequest(prompt="1")])]) == set()
 
 
 def test_closing_gives_up_what_runs(engine: GatedEngine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Body, Query, Response
 from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, IdempotencyKey, Reader, Services, Writer
 from orchestrator.api.job_views import decode_cursor, encode_cursor, view_job, view_jobs, view_parts
 from orchestrator.db import deletion, events, jobs, shards, uploads, workers
+from orchestrator.db.session import database_now
 from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.jobs import JobKind, JobState
@@ -35,6 +37,7 @@ from orchestrator.settings import Settings
 from orchestrator.telemetry import get_logger
 
 MAX_SHARD_ANSWERS = 2048
+MAX_DEADLINE = timedelta(days=3650)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 Index = Annotated[int, Query(ge=-1, le=2**62)]
 PageLimit = Annotated[int, Query(ge=1, le=100)]
@@ -53,7 +56,7 @@ def create_job(
 ) -> JobView:
     """Accept a job. The same `Idempotency-Key` with the same body answers with the same job (200)."""
     settings = services.settings
-    request_sha256 = hashlib.sha256(json.dumps(body.model_dump(), sort_keys=True).encode()).hexdigest()
+    request_sha256 = hashlib.sha256(json.dumps(body.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
     if (same := jobs.find_by_idempotency_key(session, caller.team_id, idempotency_key, request_sha256)) is not None:
         response.status_code = 200
         return view_job(session, same)
@@ -82,6 +85,7 @@ def create_job(
         check_secret(body.webhook.secret)
         check_webhook(body.webhook.url, allow_private=settings.allow_private_webhooks)
     _require_known_model(session, body.model)
+    _require_coming(session, body.deadline_at)
     _require_room(session, caller, settings)
     job, created = jobs.create_job(
         session,
@@ -93,6 +97,8 @@ def create_job(
         input=_stored_input(body.input),
         shard_items=shard_items,
         priority=body.priority,
+        run_window=body.window,
+        deadline_at=body.deadline_at,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
         webhook=body.webhook.model_dump() if body.webhook else None,
@@ -111,6 +117,13 @@ def _require_open(urls: list[str], caller: Caller, services: Services) -> None:
             services.places.locate(url, caller.team_id)
         except PlaceRefused as error:
             raise InvalidRequest(f"input.s3: {error}", code="place_refused") from None
+
+
+def _require_coming(session: DbSession, deadline_at: datetime | None) -> None:
+    if deadline_at is not None and not timedelta() < deadline_at - database_now(session) <= MAX_DEADLINE:
+        raise InvalidRequest(
+            f"deadline_at is {deadline_at.isoformat()}; it must be in the future, and within {MAX_DEADLINE.days} days"
+        )
 
 
 def _require_room(session: DbSession, caller: Caller, settings: Settings) -> None:

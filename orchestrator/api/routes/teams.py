@@ -14,6 +14,7 @@ from orchestrator.schemas import (
     KeyView,
     Name,
     NewKeyView,
+    TeamChange,
     TeamCreate,
     TeamsView,
     TeamView,
@@ -40,6 +41,14 @@ def create_team(body: TeamCreate, session: DbSession, caller: Admin, audit: Audi
 @router.get("/teams")
 def list_teams(session: DbSession, caller: Admin) -> TeamsView:
     return TeamsView(teams=[_view_team(team) for team in teams.list_teams(session)])
+
+
+@router.patch("/teams/{team_id}", responses={404: {}})
+def change_team(team_id: Id, body: TeamChange, session: DbSession, caller: Admin, audit: Audit) -> TeamView:
+    """Set how many turns a team gets beside the others."""
+    team = teams.set_weight(session, team_id, body.weight)
+    audit.record("team.changed", team.id, weight=team.weight)
+    return _view_team(team)
 
 
 @router.post("/keys", status_code=201, responses={404: {}})
@@ -74,7 +83,7 @@ def revoke_key(key_id: Id, session: DbSession, caller: Admin, audit: Audit) -> R
 
 
 def _view_team(team: TeamRow) -> TeamView:
-    return TeamView(id=team.id, name=team.name, created_at=team.created_at)
+    return TeamView(id=team.id, name=team.name, weight=team.weight, created_at=team.created_at)
 
 
 def _view_key(row: KeyRow) -> KeyView:
