@@ -47,6 +47,8 @@ def state_after(job: JobState | None, *, cancel_asked: bool, is_late: bool) -> O
         return OpenaiState.failed
     if cancel_asked:
         return OpenaiState.cancelled
+    if job is JobState.expired or (job is JobState.cancelled and is_late):
+        return OpenaiState.expired
     if job is JobState.cancelled:
-        return OpenaiState.expired if is_late else OpenaiState.cancelled
+        return OpenaiState.cancelled
     return OpenaiState.completed
