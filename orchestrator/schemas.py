@@ -106,6 +106,7 @@ class _JobCreate(Wire):
     priority: Count = Field(0, ge=-100, le=100)
     shard_items: Count | None = Field(None, ge=1, le=1024)
     webhook: JobWebhook | None = None
+    reuse: Annotated[bool, Strict()] = True
 
 
 class CaptionJobCreate(_JobCreate):
@@ -130,12 +131,13 @@ class RetryCreate(Wire):
 
 
 class JobItems(Answer):
-    """What became of the items."""
+    """What became of the items; `reused` of the results were another item's before."""
 
     total: int
     results: int
     failures: int
     cancelled: int
+    reused: int = 0
 
     @property
     def finished(self) -> int:
@@ -155,6 +157,7 @@ class JobView(Answer):
     items_per_second: float | None
     eta_seconds: float | None
     priority: int
+    reuse: bool = True
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -46,11 +46,16 @@ def _view(job: JobRow, counts: Counts, now: datetime, served: frozenset[str]) ->
         state_reason=job.state_reason,
         waiting_reason=_waiting_reason(job, counts, served),
         items=JobItems(
-            total=counts.total, results=counts.results, failures=counts.failures, cancelled=counts.cancelled
+            total=counts.total,
+            results=counts.results,
+            failures=counts.failures,
+            cancelled=counts.cancelled,
+            reused=counts.reused,
         ),
         items_per_second=rate,
         eta_seconds=left / rate if rate and running else None,
         priority=job.priority,
+        reuse=job.reuse,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,

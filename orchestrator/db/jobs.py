@@ -31,6 +31,7 @@ def create_job(
     input: dict[str, Any],
     shard_items: int,
     priority: int = 0,
+    reuse: bool = True,
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
     webhook: dict[str, str] | None = None,
@@ -50,6 +51,7 @@ def create_job(
         input=input,
         shard_items=shard_items,
         priority=priority,
+        reuse=reuse,
         state=JobState.accepted,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
@@ -121,6 +123,7 @@ def create_retry(
         input={"retry_of": job.id, "upload": job.upload_id} | ({"codes": list(codes)} if codes else {}),
         shard_items=job.shard_items,
         priority=job.priority,
+        reuse=job.reuse,
         idempotency_key=idempotency_key,
         request_sha256=retry_sha256(job, codes),
         webhook=job.webhook,
@@ -171,15 +174,20 @@ def count_open_jobs(session: Session, team_id: str) -> int:
 
 def counts_of(session: Session, jobs: Iterable[JobRow]) -> dict[str, Counts]:
     """What became of each job's items so far: from the job once it ended, from its shards until then."""
-    counts = {j.id: Counts(j.num_items, j.num_results, j.num_failures, j.num_cancelled) for j in jobs}
+    counts = {j.id: Counts(j.num_items, j.num_results, j.num_failures, j.num_cancelled, j.num_reused) for j in jobs}
     live = [job.id for job in jobs if not JobState(job.state).ended]
     sums = (
-        select(ShardRow.job_id, func.sum(ShardRow.num_results), func.sum(ShardRow.num_failures))
+        select(
+            ShardRow.job_id,
+            func.sum(ShardRow.num_results),
+            func.sum(ShardRow.num_failures),
+            func.sum(ShardRow.num_reused),
+        )
         .where(ShardRow.job_id.in_(live))
         .group_by(ShardRow.job_id)
     )
-    for job_id, results, failures in session.execute(sums):
-        counts[job_id] = Counts(counts[job_id].total, int(results), int(failures))
+    for job_id, results, failures, reused in session.execute(sums):
+        counts[job_id] = Counts(counts[job_id].total, int(results), int(failures), reused=int(reused))
     return counts
 
 
@@ -304,6 +312,7 @@ def finish(session: Session, job: JobRow, counts: Counts, manifest_sha256: str) 
             num_results=counts.results,
             num_failures=counts.failures,
             num_cancelled=counts.cancelled,
+            num_reused=counts.reused,
             manifest_sha256=manifest_sha256,
             state_reason=None,
             paused_at=None,

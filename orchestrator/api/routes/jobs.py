@@ -93,6 +93,7 @@ def create_job(
         input=_stored_input(body.input),
         shard_items=shard_items,
         priority=body.priority,
+        reuse=body.reuse,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
         webhook=body.webhook.model_dump() if body.webhook else None,
