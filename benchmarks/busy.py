@@ -32,10 +32,10 @@ def main() -> None:
         with running(folder, "stepping", "benchmarks.stepping_worker") as client:
             prompts = [f"prompt {number}" for number in range(IMAGES)]
             jobs = [
-                client.caption(photos, model="stepping", max_tokens=32),
-                client.caption(photos, model="stepping", max_tokens=96),
-                client.generate(prompts, model="stepping"),
-                client.generate(prompts, model="stepping", seed=1),
+                client.caption(photos, model="stepping", max_tokens=32, reuse=False),
+                client.caption(photos, model="stepping", max_tokens=96, reuse=False),
+                client.generate(prompts, model="stepping", reuse=False),
+                client.generate(prompts, model="stepping", seed=1, reuse=False),
             ]
             for job in jobs:
                 view = job.wait(900)

@@ -41,9 +41,11 @@ def main() -> None:
         photos = write_photos(Path(folder) / "photos", 2000)
         for kind, num_items in CASES:
             submit: Callable[[], Job] = (
-                (lambda: client.caption(photos, model="instant"))
+                (lambda: client.caption(photos, model="instant", reuse=False))
                 if kind == "caption"
-                else (lambda n=num_items: client.generate([f"prompt {i}" for i in range(n)], model="instant"))
+                else (
+                    lambda n=num_items: client.generate([f"prompt {i}" for i in range(n)], model="instant", reuse=False)
+                )
             )
             rows.append((kind, num_items, *measure(submit)))
             print(rows[-1], flush=True)

@@ -123,6 +123,7 @@ class _JobCreate(Wire):
     webhook: JobWebhook | None = None
     window: Window | None = None
     deadline_at: Moment | None = None
+    reuse: Annotated[bool, Strict()] = True
 
 
 class CaptionJobCreate(_JobCreate):
@@ -147,12 +148,13 @@ class RetryCreate(Wire):
 
 
 class JobItems(Answer):
-    """What became of the items."""
+    """What became of the items; `reused` of the results were another item's before."""
 
     total: int
     results: int
     failures: int
     cancelled: int
+    reused: int = 0
 
     @property
     def finished(self) -> int:
@@ -174,6 +176,7 @@ class JobView(Answer):
     priority: int
     window: str | None = None
     deadline_at: datetime | None = None
+    reuse: bool = True
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -101,6 +101,7 @@ class Settings(BaseSettings):
 
     # What is kept.
     keep_days: int = Field(default=0, ge=0)  # an ended job and its objects are deleted after this; 0: never
+    reuse_days: int = Field(default=30, ge=0)  # for how long a result may be used again; 0: not at all
     collect_hours: float = Field(default=0.0, ge=0)  # between two searches for objects that no row names; 0: none
 
     # Watching.

@@ -13,12 +13,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from PIL import Image
 from sqlalchemy.orm import Session
 
 from orchestrator.artifacts.base import ObjectStore
@@ -29,18 +28,20 @@ from orchestrator.db.shards import ItemFailure
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.domain.failures import Failure
 from orchestrator.domain.items import Item
-from orchestrator.domain.jobs import JobKind, Options, options_for, options_of_item, seed_of
+from orchestrator.domain.jobs import JobKind, options_for, seed_of
 from orchestrator.domain.names import clean_message
 from orchestrator.domain.shards import Part, finished_indexes, part_key, runs_of
 from orchestrator.settings import Settings
 from orchestrator.telemetry import carried, get_logger
 from workers import metrics, outputs
+from workers.board import Answered, Board
 from workers.engine_host import Answer, Caption, EngineHost, GeneratedImage, Rejected, Ticket
 from workers.errors import BadInput
 from workers.failures import WORLD_FAULTS, failure_of
 from workers.heartbeat import Hold
 from workers.inputs import Inputs
-from workers.requests import place_of_image, requests_of
+from workers.preparing import Prepared, Preparer
+from workers.reuse import Record, Reuse, Reused
 
 PREPARED_TOGETHER = 16  # items, at most
 POLL_SECONDS = 0.2  # how often an attempt that waits looks whether it should stop
@@ -59,6 +60,7 @@ class Attempt:
         store: ObjectStore,
         inputs: Inputs,
         host: EngineHost,
+        board: Board,
         job: JobRow,
         shard: ShardRow,
         hold: Hold,
@@ -67,19 +69,22 @@ class Attempt:
         self._settings = settings
         self._sessions = sessions
         self._store = store
-        self._inputs = inputs
         self._host = host
         self._job = job
         self._shard = shard
         self._hold = hold
-        self._kind = JobKind(job.kind)
-        self._options: Options = options_for(self._kind, job.options)
-        self._provenance = {"model": job.model, "revision": host.info(job.model).revision}
-        self._image_settings = host.image_settings(job.model)
-        self._preparing: dict[Future[list[Ticket | Exception]], list[Item]] = {}
+        self._options = options_for(JobKind(job.kind), job.options)
+        info = host.info(job.model)
+        self._provenance = {"model": job.model, "revision": info.revision}
+        weights = self._provenance | {"dtype": info.dtype, "quantize": info.quantize}
+        self._reuse = Reuse(board, sessions, store, job, weights, days=settings.reuse_days)
+        self._preparer = Preparer(host, inputs, self._reuse, job)
+        self._waiting: deque[Item] = deque()
+        self._preparing: dict[Future[list[Prepared]], list[Item]] = {}
+        self._equals: dict[Future[Answered | None], list[Item]] = {}  # of what somebody computes
         self._computing: dict[Future[Any], tuple[Item, Ticket]] = {}
-        self._storing: dict[Future[dict[str, Any]], Item] = {}
-        self._ended: SimpleQueue[Future[Any]] = SimpleQueue()  # of all three, in the order in which they ended
+        self._storing: dict[Future[Record | Reused | None], Item] = {}
+        self._ended: SimpleQueue[Future[Any]] = SimpleQueue()  # of all four, in the order in which they ended
         self._lines: dict[int, bytes] = {}
         self._failures: list[ItemFailure] = []
         self._next_part = 0
@@ -89,13 +94,16 @@ class Attempt:
 
     def run(self) -> str:
         """The attempt's outcome: `done`, `cancelled` or `released`. Raises LeaseLost and world faults."""
-        waiting, gave_way = deque(self._unfinished_items()), ""
+        self._waiting.extend(self._unfinished_items())
+        self._reuse.look_up(self._waiting)
+        gave_way = ""
         threads = self._settings.fetch_threads
-        with ThreadPoolExecutor(threads, thread_name_prefix="item", initializer=carried()) as pool:
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="item", initializer=carried())
+        with closing(self._reuse), pool:
             try:
-                while (waiting or self._in_flight()) and self._hold.stop_reason is None:
-                    gave_way = self._give_way(waiting) or gave_way
-                    self._start_items(waiting, pool)
+                while (self._waiting or self._equals or self._in_flight()) and self._hold.stop_reason is None:
+                    gave_way = self._give_way(self._waiting) or gave_way
+                    self._start_items(pool)
                     self._collect(pool)
                     if self._is_flush_due():
                         self._flush()
@@ -133,21 +141,21 @@ class Attempt:
         preparing = sum(len(items) for items in self._preparing.values())
         return preparing + len(self._computing) + len(self._storing)
 
-    def _start_items(self, waiting: deque[Item], pool: ThreadPoolExecutor) -> None:
+    def _start_items(self, pool: ThreadPoolExecutor) -> None:
         """Keep so many items decoded or on their way that the engine never waits, and memory stays bounded.
 
         Some are prepared together, which costs less for each; where few are free, more threads come first.
         """
         room = 2 * self._host.max_rows(self._job.model) - self._in_flight()
         together = min(max(1, room // self._settings.fetch_threads), PREPARED_TOGETHER)
-        while waiting and room > 0:
-            items = [waiting.popleft() for _ in range(min(together, room, len(waiting)))]
+        while self._waiting and room > 0:
+            items = [self._waiting.popleft() for _ in range(min(together, room, len(self._waiting)))]
             room -= len(items)
             for item in items:
                 if item.failure is not None:
                     self._fail(item, item.failure)
             if sound := [item for item in items if item.failure is None]:
-                self._preparing[self._follow(pool.submit(self._prepare, sound))] = sound
+                self._preparing[self._follow(pool.submit(self._preparer.prepare, sound))] = sound
 
     def _follow(self, future: Future[Any]) -> Future[Any]:
         future.add_done_callback(self._ended.put)
@@ -158,6 +166,8 @@ class Attempt:
         for future in self._take_ended():
             if future in self._preparing:
                 self._compute(self._preparing.pop(future), future.result())
+            elif future in self._equals:
+                self._take_over(self._equals.pop(future), future.result(), pool)
             elif future in self._computing:
                 item, _ = self._computing.pop(future)
                 self._step(item, future, lambda item, answers: self._begin_storing(item, answers, pool))
@@ -166,7 +176,7 @@ class Attempt:
 
     def _take_ended(self) -> Iterator[Future[Any]]:
         """What has ended by now; waits for one."""
-        if self._in_flight():
+        if self._equals or self._in_flight():
             with suppress(Empty):
                 yield self._ended.get(timeout=POLL_SECONDS)
                 while True:
@@ -188,34 +198,37 @@ class Attempt:
             raise error
         self._fail(item, failure)
 
-    def _prepare(self, items: Sequence[Item]) -> list[Ticket | Exception]:
-        """A ticket for each item, or what went wrong with it. Faults of the world are raised."""
-        images = iter(self._images(items))
-        return [self._ticket(item, [next(images) for _ in item.images]) for item in items]
-
-    def _images(self, items: Sequence[Item]) -> list[Image.Image | BadInput]:
-        wanted = [(place_of_image(item, k), image) for item in items for k, image in enumerate(item.images)]
-        return self._inputs.images(wanted, team_id=self._job.team_id, fit=self._image_settings) if wanted else []
-
-    def _ticket(self, item: Item, images: Sequence[Image.Image | BadInput]) -> Ticket | Exception:
-        try:
-            requests = requests_of(item, options_of_item(self._options, item.options), images, self._seed_of(item))
-            return self._host.prepare(self._job.model, requests, job=self._job.id, order=item.index)
-        except Exception as error:
-            return error
-
     def _seed_of(self, item: Item) -> int:
         return seed_of(self._options, item.index, item.seed)
 
-    def _compute(self, items: Sequence[Item], prepared: Sequence[Ticket | Exception]) -> None:
+    def _compute(self, items: Sequence[Item], prepared: Sequence[Prepared]) -> None:
+        """Hand the engine what is to be computed; what is not is finished, or waits for its equal."""
         tickets = []
-        for item, ticket in zip(items, prepared, strict=True):
-            if isinstance(ticket, Exception):
-                self._blame(item, ticket)
+        for item, what in zip(items, prepared, strict=True):
+            if isinstance(what, Exception):
+                self._blame(item, what)
+            elif isinstance(what, Reused):
+                self._finish(item, what)
+            elif isinstance(what, Ticket):
+                self._computing[self._follow(what.answers)] = item, what
+                tickets.append(what)
+            elif what in self._equals:
+                self._equals[what].append(item)
             else:
-                self._computing[self._follow(ticket.answers)] = item, ticket
-                tickets.append(ticket)
+                self._equals[what] = [item]
+                self._follow(what)
         self._host.submit(tickets)
+
+    def _take_over(self, items: Sequence[Item], answered: Answered | None, pool: ThreadPoolExecutor) -> None:
+        """Give equal items the answer; where there is none, the first of them will be computed."""
+        if answered is None:
+            self._waiting.extendleft(reversed(items))
+            return
+        for item in items:
+            if self._job.kind == JobKind.caption:
+                self._finish(item, self._reuse.take_over(item, answered))
+            else:
+                self._storing[self._follow(pool.submit(self._reuse.take_over, item, answered))] = item
 
     def _begin_storing(self, item: Item, answers: Sequence[Answer], pool: ThreadPoolExecutor) -> None:
         """Captions are lines at once; images go to the store first."""
@@ -228,7 +241,7 @@ class Attempt:
         else:
             self._storing[self._follow(pool.submit(self._store_images, item, answers))] = item
 
-    def _store_images(self, item: Item, answers: Sequence[Answer]) -> dict[str, Any]:
+    def _store_images(self, item: Item, answers: Sequence[Answer]) -> Record:
         seed = self._seed_of(item)
         images = [
             outputs.store_image(self._store, self._job.id, item.index, k, answer.image, seed + k)
@@ -237,11 +250,17 @@ class Attempt:
         ]
         return {"prompt": item.prompt, "images": images}
 
-    def _finish(self, item: Item, record: dict[str, Any]) -> None:
+    def _finish(self, item: Item, result: Record | Reused | None) -> None:
+        if result is None:  # the images of its equal went with their job
+            self._waiting.appendleft(item)
+            return
+        self._reuse.finished(item, result)
+        record = result.record if isinstance(result, Reused) else result
         own = {"options": item.options} if item.options else {}
         self._lines[item.index] = outputs.encode_line(item.index, item.id, record | own | self._provenance)
 
     def _fail(self, item: Item, failure: Failure) -> None:
+        self._reuse.failed(item)
         failure = replace(failure, message=clean_message(failure.message))
         self._lines[item.index] = outputs.encode_line(item.index, item.id, outputs.failure_record(failure))
         self._failures.append(ItemFailure(item.index, item.id, failure.code, failure.message, failure.attempts))
@@ -259,11 +278,11 @@ class Attempt:
         Raises LeaseLost.
         """
         self._flushed_at = time.monotonic()
-        part, failures = self._store_part(), self._failures
+        part, failures, identities = self._store_part(), self._failures, self._reuse.identities
 
         def write(session: Session) -> None:
             if part is not None:
-                leases.append_part(session, self._shard.id, self._hold.attempt, part, failures)
+                leases.append_part(session, self._shard.id, self._hold.attempt, part, failures, identities)
             if end is not None:
                 end(session)
 
@@ -273,6 +292,7 @@ class Attempt:
             codes = [failure.code for failure in failures]
             metrics.part_flushed(self._job.kind, part, codes, time.monotonic() - self._flushed_at)
             self._lines, self._failures = {}, []
+            self._reuse.flushed()
             self._next_part += 1
 
     def _store_part(self) -> Part | None:
@@ -287,6 +307,7 @@ class Attempt:
             len(data),
             runs_of(index for index in self._lines if index not in failed),
             runs_of(failed),
+            runs_of(self._reuse.reused),
         )
         self._store.put(part.key, data, "application/jsonl")
         return part

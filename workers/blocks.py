@@ -28,12 +28,13 @@ class Blocks:
         """
         if image.num_bytes is None:
             return self._in(image.bucket).get(image.key, max_bytes=max_bytes)
-        return self._part(image.bucket, image.key, image.offset, min(image.num_bytes, max_bytes + 1))
+        return self.part(image.bucket, image.key, image.offset, min(image.num_bytes, max_bytes + 1))
 
     def _in(self, bucket: str) -> ObjectStore:
         return self._store.in_bucket(bucket) if bucket else self._store
 
-    def _part(self, bucket: str, key: str, offset: int, num_bytes: int) -> bytes:
+    def part(self, bucket: str, key: str, offset: int, num_bytes: int) -> bytes:
+        """So many bytes of an object from `offset` on; fewer where it ends before. Raises StoreError."""
         if num_bytes > self._block_bytes:
             return self._in(bucket).get_range(key, offset, num_bytes)
         first, last = offset // self._block_bytes, (offset + num_bytes - 1) // self._block_bytes

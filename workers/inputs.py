@@ -44,23 +44,32 @@ class Inputs:
         self._blocks, self._decoders, self._urls, self._places = blocks, decoders, urls, places
         self._max_bytes, self._max_pixels = max_bytes, max_pixels
 
-    def images(
-        self, wanted: Sequence[tuple[str, ImageRef]], *, team_id: str, fit: Mapping[str, Any] | None = None
-    ) -> list[Image.Image | BadInput]:
-        """The images, RGB, or what is wrong with them: missing, too large, incomplete, or not where they may be.
+    @stage("fetch")
+    def fetch(self, wanted: Sequence[tuple[str, ImageRef]], *, team_id: str) -> list[bytes | BadInput]:
+        """The files' bytes, or what is wrong with them: missing, too large, or not where they may be.
 
         Args:
             wanted: how messages name each, such as `items[17].image`, and where it is.
             team_id: whose job it is.
+        Raises:
+            StoreUnavailable: not the items' fault; worth another attempt.
+        """
+        return [self._fetch(place, image, team_id) for place, image in wanted]
+
+    @stage("decode")
+    def decode(
+        self, fetched: Sequence[tuple[str, bytes | BadInput]], *, fit: Mapping[str, Any] | None = None
+    ) -> list[Image.Image | BadInput]:
+        """The images, RGB, or what is wrong with them: too large, incomplete, or what was wrong before.
+
+        Args:
+            fetched: how messages name each, and what `fetch` gave.
             fit: as of `DecoderPool.decode`.
         Raises:
-            StoreUnavailable, DecoderUnavailable: not the items' fault; worth another attempt.
+            DecoderUnavailable: not the items' fault; worth another attempt.
         """
-        with stage("fetch"):
-            fetched = [(place, self._fetch(place, image, team_id)) for place, image in wanted]
         files = [(place, data) for place, data in fetched if not isinstance(data, BadInput)]
-        with stage("decode"):
-            decoded = iter([picture for some in _in_small_groups(files) for picture in self._decode(some, fit)])
+        decoded = iter([picture for some in _in_small_groups(files) for picture in self._decode(some, fit)])
         return [data if isinstance(data, BadInput) else next(decoded) for _, data in fetched]
 
     def _fetch(self, place: str, image: ImageRef, team_id: str) -> bytes | BadInput:

@@ -26,6 +26,11 @@ ATTEMPTS = Counter(
     "Attempts that ended: done, cancelled, released, lost (the lease), crashed or old (its message).",
     ["outcome"],
 )
+REUSED = Counter(
+    "janus_items_reused_total",
+    "Items that were not computed: their result stood in a part of the team's, or an equal item's of this worker.",
+    ["kind", "source"],
+)
 RENEWALS = Counter("janus_lease_renewals_total", "Leases that were renewed.")
 HEARTBEAT_FAILURES = Counter("janus_heartbeat_failures_total", "Rounds of the heartbeat that raised.")
 SHARDS_HELD = Gauge("janus_worker_shards_held", "Shards that the worker holds.")

@@ -39,6 +39,9 @@ def requests_of(
                 top_p=options.top_p,
                 top_k=options.top_k,
                 seed=seed,
+                prefix=options.prefix,
+                avoid=options.avoid,
+                min_new_tokens=options.min_tokens,
             )
         ]
     return [

@@ -14,6 +14,7 @@ from orchestrator.settings import Settings
 from orchestrator.telemetry import bound, get_logger
 from workers import metrics
 from workers.attempt import Attempt
+from workers.board import Board
 from workers.engine_host import EngineHost
 from workers.failures import WORLD_FAULTS
 from workers.heartbeat import Heartbeat, Hold
@@ -42,6 +43,7 @@ class Runner:
         self.heartbeat = heartbeat
         self.host = host
         self._turnstile = Turnstile()
+        self._board = Board(seconds=settings.attempt_seconds)
 
     def run(self, shard_id: int, attempt: int) -> None:
         """Run one attempt to whatever end it comes to; old messages end here at once."""
@@ -71,7 +73,16 @@ class Runner:
             metrics.SHARDS_HELD.track_inprogress(),
         ):
             running = Attempt(
-                self.settings, self.sessions, self.store, self.inputs, self.host, job, shard, hold, seconds_left
+                self.settings,
+                self.sessions,
+                self.store,
+                self.inputs,
+                self.host,
+                self._board,
+                job,
+                shard,
+                hold,
+                seconds_left,
             )
             try:
                 outcome = running.run()

@@ -14,6 +14,7 @@ from janus_core.checkpoints.config_json import read_config
 from janus_core.checkpoints.load import Model, load_model
 from janus_core.configs import JanusFlowConfig
 from janus_core.engine.devices import choose_device, choose_dtype
+from janus_core.engine.filters import Filters
 from janus_core.engine.flow_lane import FlowLane
 from janus_core.engine.lane import Lane
 from janus_core.engine.packing import KernelChoice, Quantize, make_fast
@@ -143,6 +144,7 @@ class Engine:
     ) -> None:
         self.model, self.tokenizer, self.images, self.roles, self.info = model, tokenizer, images, roles, info
         self.painter, self.max_rows = painter, max_rows
+        self._filters = Filters(tokenizer, model.config.llama.vocab_size)
         self._reader = TokenLane(
             model,
             image_id=tokenizer.image_id,
@@ -197,7 +199,8 @@ class Engine:
         left, self._left = self._left, []
         for row in left:
             if isinstance(row, CaptionRow) and row.is_done:
-                row.answer = Caption(self.tokenizer.decode(row.tokens), tuple(row.tokens), row.finish_reason or "stop")
+                tokens = (*row.begun, *row.tokens)
+                row.answer = Caption(self.tokenizer.decode(tokens), tokens, row.finish_reason or "stop")
             elif not row.is_done and row.error is None:
                 row.answer = _CANCELLED
         self._decode([row for row in left if isinstance(row, ImageRow | FlowRow) and row.is_done])
@@ -271,6 +274,10 @@ class Engine:
             )
         ids = self.tokenizer.encode(chat.caption_prompt(request.prompt, self.roles))
         ids = self.tokenizer.expand_images(ids, self.model.config.siglip.num_patches)
+        begun = self._filters.begin(request)
+        if isinstance(begun, Rejected):
+            return begun
+        ids += begun
         room = self.info.max_positions - len(ids) + 1
         if room < 1:
             return self._too_long(len(ids), self.info.max_positions)
@@ -278,8 +285,9 @@ class Engine:
             pixels = [torch.from_numpy(prepare(picture, self.images)) for picture in pictures]
         except Exception as error:  # Pillow's decoders raise many kinds, and none may end the batch
             return Rejected("image_unreadable", f"The image cannot be decoded ({error}). Save it anew and try again.")
-        longest = min(request.max_new_tokens, room)
-        return CaptionRow(ids, torch.stack(pixels), longest, _sampling(request))
+        longest = min(request.max_new_tokens - len(begun), room)
+        own = self._filters.of(request, begun)
+        return CaptionRow(ids, torch.stack(pixels), longest, _sampling(request), tuple(begun), own)
 
     def prepare_image(self, request: GenerateRequest) -> ImageRow | FlowRow | Rejected:
         """As `prepare`."""

@@ -27,6 +27,9 @@ class CaptionRequest:
     max_new_tokens: ends the answer; so does the model's context of 4096 tokens, whichever comes first.
     temperature: 0 is greedy. top_k: 0 is off; top_p: 1 is off.
     seed: of this request's own random stream.
+    prefix: how the answer begins; the model goes on from there. Its tokens count as the answer's.
+    avoid: words and phrases that the model does not add to it; see engine/filters.py for what counts as one.
+    min_new_tokens: the model does not end the answer before it.
     """
 
     image: Image | Sequence[Image]
@@ -36,6 +39,9 @@ class CaptionRequest:
     top_p: float = 1.0
     top_k: int = 0
     seed: int = 0
+    prefix: str = ""
+    avoid: Sequence[str] = ()
+    min_new_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,19 @@ def find_fault(request: CaptionRequest | GenerateRequest) -> Rejected | None:
             return _bad("temperature", request.temperature, f"a number from 0 (greedy) to {MAX_TEMPERATURE:g}")
         if not (_is_whole(request.max_new_tokens) and request.max_new_tokens >= 1):
             return _bad("max_new_tokens", request.max_new_tokens, "a whole number, 1 or more")
-        return None
+        return _find_filter_fault(request)
     return _find_drawing_fault(request)
+
+
+def _find_filter_fault(request: CaptionRequest) -> Rejected | None:
+    if not (_is_whole(request.min_new_tokens) and 0 <= request.min_new_tokens <= request.max_new_tokens):
+        return _bad("min_new_tokens", request.min_new_tokens, "a whole number from 0 to max_new_tokens")
+    if not _is_text(request.prefix):
+        return _bad("prefix", request.prefix, "text")
+    phrases = request.avoid
+    if isinstance(phrases, str) or not all(_is_text(phrase) and phrase.strip() for phrase in phrases):
+        return _bad("avoid", phrases, "a list of words and phrases, none of them blank")
+    return None
 
 
 def _find_drawing_fault(request: GenerateRequest) -> Rejected | None:
@@ -130,6 +147,11 @@ def _find_drawing_fault(request: GenerateRequest) -> Rejected | None:
 
 def _bad(name: str, value: object, wanted: str) -> Rejected:
     return Rejected("option_invalid", f"{name} is {value!r}; it must be {wanted}.")
+
+
+def _is_text(value: object) -> bool:
+    """Without half a surrogate pair."""
+    return isinstance(value, str) and value == value.encode(errors="replace").decode()
 
 
 def _is_number(value: object) -> bool:

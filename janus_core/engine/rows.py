@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from janus_core.engine.filters import Filter
 from janus_core.engine.requests import Caption, GeneratedImage, Rejected
 from janus_core.engine.sampling import Sampling
 from janus_core.engine.solvers import Move
@@ -58,11 +59,16 @@ class Row(ABC):
 
 @dataclass(eq=False)
 class CaptionRow(Row):
-    """pixels: float32 [images, 3, S, S]. tokens: the answer so far, without end-of-sentence."""
+    """pixels: float32 [images, 3, S, S]. begun: the answer's forced beginning, the last of `ids`.
+
+    max_new_tokens: behind that. tokens: the answer so far, without what was forced and without end-of-sentence.
+    """
 
     pixels: Tensor
     max_new_tokens: int
     sampling: Sampling
+    begun: tuple[int, ...] = ()
+    filter: Filter | None = None
     tokens: list[int] = field(default_factory=list)
     finish_reason: Literal["stop", "length"] | None = None
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from janus_core.engine.batcher import lay_out, next_step
 from janus_core.engine.cache import KVCache
 from janus_core.engine.devices import prefill_tokens
+from janus_core.engine.filters import rule_out
 from janus_core.engine.guidance import Guidance, without_prompt
 from janus_core.engine.lane import Lane
 from janus_core.engine.prompts import PromptBook
@@ -127,7 +128,8 @@ class TokenLane(Lane[TokenRow]):
         if self._batch is None or self._batch.seats != seats:
             self._batch = _Batch(seats, [seat.slots for seat in seats], model.device)
         batch = self._batch
-        num_steps = min(self._steps_between_looks, *(_num_left(seat.row) for seat in seats))
+        steps_between_looks = 1 if batch.filters else self._steps_between_looks  # a filter knows the newest token
+        num_steps = min(steps_between_looks, *(_num_left(seat.row) for seat in seats))
         for _ in range(num_steps):
             step = next_step(batch.positions_R, batch.num_seen)
             hidden_R1D = model.llama(self._embed(batch)[:, None], step, self._cache)
@@ -159,6 +161,8 @@ class TokenLane(Lane[TokenRow]):
             logits_BV = model.text_logits(hidden_RD[batch.caption_places])
             if self._watch.on_text is not None:
                 self._watch.on_text(batch.captions, logits_BV)
+            if batch.filters:
+                rule_out(logits_BV, batch.filters)
             uniforms_B = slots.uniforms(batch.caption_slots, batch.caption_counts)
             slots.answer(batch.caption_slots, batch.caption_counts, batch.text_picker(logits_BV, uniforms_B))
         if batch.images:
@@ -244,6 +248,7 @@ class _Batch:
         self.caption_places = index([own[0] for _, _, own in captions])
         self.caption_slots = index([seat.slots[0] for seat, _, _ in captions])
         self.caption_counts = index([len(row.tokens) for row in self.captions])
+        self.filters = [(n, row.filter, row.tokens) for n, row in enumerate(self.captions) if row.filter]
         self.text_picker = Picker([row.sampling for row in self.captions], device)
 
         self.images = [row for _, row, _ in images]

@@ -68,6 +68,21 @@ class Tokenizer:
         text: str = self._fast.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def texts(self) -> list[bytes]:
+        """What each id adds to a decoded text, in UTF-8 that may begin or end inside a character."""
+        from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+        named: dict[int, str] = bytes_to_unicode()  # type: ignore[no-untyped-call]
+        bytes_of = {char: bytes([byte]) for byte, char in named.items()}
+        texts = [b""] * (1 + max(self._vocab.values()))
+        special, added = set(self._fast.all_special_ids), self._fast.added_tokens_decoder
+        for token, token_id in self._vocab.items():
+            if token_id in added:
+                texts[token_id] = b"" if token_id in special or added[token_id].special else token.encode()
+            else:
+                texts[token_id] = b"".join(bytes_of.get(char, char.encode()) for char in token)
+        return texts
+
     def expand_images(self, ids: Sequence[int], num_image_tokens: int) -> list[int]:
         """Put begin-of-image, `num_image_tokens` placeholders and end-of-image for every image mark."""
         image = [self.image_start_id, *[self.image_id] * num_image_tokens, self.image_end_id]

@@ -65,6 +65,10 @@ class ObjectStore(Protocol):
         """Bytes as they come, however many; nothing is put where the stream raises."""
         ...
 
+    def copy(self, source: str, target: str) -> None:
+        """One object under a second name, without its bytes coming here. Raises ObjectMissing."""
+        ...
+
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         """All bytes; with `max_bytes`, at most one byte more than that, so that the caller sees it was too large."""
         ...

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 import urllib3
 from minio import Minio
+from minio.commonconfig import CopySource
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
@@ -94,6 +95,10 @@ class S3Store:
                 part_size=PART_BYTES,
                 num_parallel_uploads=1,
             )
+
+    def copy(self, source: str, target: str) -> None:
+        with _translated(source):
+            self._inner.copy_object(self._bucket, target, CopySource(self._bucket, source))
 
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         with _translated(key), self._open(key) as response:

@@ -41,6 +41,7 @@ Deadline = Annotated[
     datetime | None,
     typer.Option(formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z"], help="When it ends, finished or not; local time."),
 ]
+Reuse = Annotated[bool, typer.Option(help="Take results that the team has; or compute everything anew.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Submit and end; `janus jobs results ID` fetches later.")]
 JobAsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
 
@@ -52,6 +53,7 @@ PROMPT_FILE = "A text file with a prompt a line, or .jsonl, .csv, .parquet."
 TEMPLATE = "The prompt of each row of a table, such as 'a {color} {animal}'."
 SWEEP = "An option with several values, such as guidance=3,5,7; once for each option. Every combination is drawn."
 
+AVOID = "A word or phrase that the model does not say, at the beginning of a word; may be given again."
 GUIDANCE = "1 is the plain prompt; above, images are pulled harder towards it; 0 ignores the prompt."
 SOLVER = "JanusFlow only: heun asks the model twice a step, and needs fewer steps than euler."
 SAME_AGAIN = frozenset({"item_invalid", "prompt_empty"})  # failures that another try cannot change
@@ -66,6 +68,9 @@ def caption(
     image_column: Annotated[str | None, typer.Option(help="The column of a table that holds images.")] = None,
     id_column: IdColumn = None,
     prompt_column: PromptColumn = None,
+    prefix: Annotated[str | None, typer.Option(help="How every answer begins; the model goes on from there.")] = None,
+    avoid: Annotated[list[str] | None, typer.Option(help=AVOID)] = None,
+    min_tokens: Annotated[int | None, typer.Option(help="The shortest answer, in tokens.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
     temperature: Temperature = None,
     top_p: TopP = None,
@@ -79,11 +84,22 @@ def caption(
     name: JobName = None,
     window: Window = None,
     deadline: Deadline = None,
+    reuse: Reuse = True,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
     """Caption images in bulk, or ask a question about each."""
-    options = _given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
+    options = _given(
+        prompt=prompt,
+        prefix=prefix,
+        avoid=avoid or None,
+        min_tokens=min_tokens,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        seed=seed,
+    )
     with told_errors():
         check_options(JobKind.caption, options)
         if tars is None and form is Form.webdataset:
@@ -100,6 +116,7 @@ def caption(
                 name=name,
                 window=window,
                 deadline_at=deadline and deadline.astimezone(),
+                reuse=reuse,
                 out=output,
                 **options,
             )
@@ -132,6 +149,7 @@ def generate(
     name: JobName = None,
     window: Window = None,
     deadline: Deadline = None,
+    reuse: Reuse = True,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
@@ -165,6 +183,7 @@ def generate(
                 name=name,
                 window=window,
                 deadline_at=deadline and deadline.astimezone(),
+                reuse=reuse,
                 out=output,
                 **options,
             )
@@ -189,7 +208,8 @@ def finish(job: Job, output: Output, *, as_json: bool) -> None:
     items = job.view.items
     if as_json:
         print_json(job.view)
-    note(f"{items.results} results, {items.failures} failures, {items.cancelled} cancelled -> {output.path}")
+    reused = f" ({items.reused} used again)" if items.reused else ""
+    note(f"{items.results} results{reused}, {items.failures} failures, {items.cancelled} cancelled -> {output.path}")
     if job.view.state is JobState.failed:
         note(f"the job failed: {job.view.state_reason}")
     if items.failures:

@@ -5,7 +5,10 @@ Images of a tar are sent as the tar has them, a stretch of it to an object, with
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +21,7 @@ BUNDLE_BYTES = 4 * 2**20  # what a worker reads at a time
 STRETCH_BYTES = 32 * 2**20  # of a tar: sent again as a whole when the store did not answer
 GAP_BYTES = 2**20  # between two images of a tar; more is left out
 READ_BYTES = 2**20
+MAX_KNOWN = 200_000  # images; their digests and places take 58 MB
 
 Place: TypeAlias = "str | dict[str, Any]"
 """As a manifest line names an image: an object, or a part of one."""
@@ -66,15 +70,33 @@ class OutgoingObject:
 
 
 class Packer:
-    """Gives every image its place, and hands out each object as soon as nothing more goes into it."""
+    """Gives every image its place, and hands out each object as soon as nothing more goes into it.
 
-    def __init__(self) -> None:
+    with_digests: of the images, which are read for it; one that is equal to one of the last MAX_KNOWN different ones
+        gets the same place.
+    """
+
+    def __init__(self, *, with_digests: bool = False) -> None:
+        self._with_digests = with_digests
+        self._known: OrderedDict[bytes, str] = OrderedDict()  # places, as JSON: half the memory
         self._num_files = self._num_bundles = self._num_stretches = 0
         self._bundle: OutgoingObject | None = None
         self._stretch: Region | None = None
         self._ready: list[OutgoingObject] = []
 
     def place(self, image: Path | Region | bytes) -> Place:
+        digest = _sha256_of(image) if self._with_digests else None
+        if digest is None:
+            return self._new_place(image)
+        if digest not in self._known:
+            self._known[digest] = json.dumps(self._new_place(image))
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+        self._known.move_to_end(digest)
+        place = json.loads(self._known[digest])
+        return ({"object": place} if isinstance(place, str) else place) | {"sha256": digest.hex()}
+
+    def _new_place(self, image: Path | Region | bytes) -> Place:
         if isinstance(image, Region):
             return self._place_in_stretch(image)
         number, self._num_files = self._num_files, self._num_files + 1
@@ -139,6 +161,22 @@ class Packer:
     @property
     def _stretch_name(self) -> str:
         return f"tars/{self._num_stretches:09d}"
+
+
+def _sha256_of(image: Path | Region | bytes) -> bytes | None:
+    """None of a file that cannot be read: it becomes its item's failure."""
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).digest()
+    try:
+        if isinstance(image, Path):
+            with image.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        digest = hashlib.sha256()
+        for data in _read_region(image):
+            digest.update(data)
+        return digest.digest()
+    except OSError:
+        return None
 
 
 def _read_region(region: Region) -> Iterator[bytes]:

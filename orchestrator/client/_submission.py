@@ -58,6 +58,7 @@ class Submission(Generic[J]):
         window: str | None = None,
         deadline_at: datetime | None = None,
         shard_items: int | None = None,
+        reuse: bool = True,
         idempotency_key: str | None = None,
         out: str | Path | Output | None = None,
         existing: Existing | str | None = None,
@@ -72,12 +73,13 @@ class Submission(Generic[J]):
             image_column, id_column, prompt_column: of tables; of tars the last two name entries of `key.json`.
             window: at which hours it may run, such as `22:00-06:00 Europe/Berlin`.
             deadline_at: when it ends, finished or not.
+            reuse: take results that the team has, and compute equal images once; else everything is computed.
             idempotency_key: with the same arguments the same job, and its files are not sent again.
             out: where the results will be written; it is looked at before anything is sent.
             existing: with `skip`, items that have their result in `out` are not submitted. Where it is left out and
                 `out` holds results, BadOutput.
-            options: those of `CaptionOptions`: prompt, max_tokens, temperature, top_p, top_k, seed. A prompt may name
-                fields of each item: `"A photo tagged {tags}. Describe it."`.
+            options: those of `CaptionOptions`: prompt, prefix, avoid, min_tokens, max_tokens, temperature, top_p,
+                top_k, seed. A prompt may name fields of each item: `"A photo tagged {tags}. Describe it."`.
         Images go straight to the store while the sources are read. Raises BadSource, of it NothingToSubmit where each
         item has its result; BadOutput, InvalidOption.
         """
@@ -98,11 +100,13 @@ class Submission(Generic[J]):
             window=window,
             deadline_at=deadline_at,
             shard_items=shard_items,
+            reuse=reuse,
             options=checked,
             input=JobInput(s3=urls) if urls else JobInput(upload="to be made", manifest=MANIFEST),
         )
         if not urls:
-            request.input.upload = yield from self._send(read_image_sources(sources, columns), guard, idempotency_key)
+            items = read_image_sources(sources, columns)
+            request.input.upload = yield from self._send(items, guard, idempotency_key, with_digests=reuse)
         return (yield from self._create(request, idempotency_key))
 
     @Call
@@ -122,6 +126,7 @@ class Submission(Generic[J]):
         window: str | None = None,
         deadline_at: datetime | None = None,
         shard_items: int | None = None,
+        reuse: bool = True,
         idempotency_key: str | None = None,
         out: str | Path | Output | None = None,
         existing: Existing | str | None = None,
@@ -135,7 +140,7 @@ class Submission(Generic[J]):
             template: the prompt of each row, with its cells in it: `"a {color} {animal}"`.
             id_column, prompt_column: of tables.
             sweep: options with several values: `{"guidance": [3, 5], "seed": [1, 2]}` draws each prompt four times.
-            window, deadline_at, idempotency_key: as in `caption`.
+            window, deadline_at, reuse, idempotency_key: as in `caption`.
             out, existing: as in `caption`; an item is known by its id and prompt.
             options: those of `GenerateOptions`: images, guidance, temperature, top_p, top_k, steps, solver, seed.
         Raises BadSource, BadOutput, InvalidOption.
@@ -158,16 +163,19 @@ class Submission(Generic[J]):
             window=window,
             deadline_at=deadline_at,
             shard_items=shard_items,
+            reuse=reuse,
             options=checked,
             input=JobInput(upload="to be made", manifest=MANIFEST),
         )
         request.input.upload = yield from self._send(items, guard, idempotency_key)
         return (yield from self._create(request, idempotency_key))
 
-    def _send(self, items: Iterable[SourceItem], guard: Guard, idempotency_key: str | None) -> Steps[str]:
+    def _send(
+        self, items: Iterable[SourceItem], guard: Guard, idempotency_key: str | None, *, with_digests: bool = False
+    ) -> Steps[str]:
         """The upload of the items that the guard lets through."""
         try:
-            return (yield from self._uploads.send(guard.wanted(items), idempotency_key))
+            return (yield from self._uploads.send(guard.wanted(items), idempotency_key, with_digests=with_digests))
         except NothingToSubmit:
             raise guard.nothing_left() from None
 

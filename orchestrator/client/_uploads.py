@@ -31,11 +31,13 @@ class Uploads:
     def __init__(self, api: Api, transfers: Transfers) -> None:
         self._api, self._transfers = api, transfers
 
-    def send(self, items: Iterable[SourceItem], idempotency_key: str | None) -> Steps[str]:
+    def send(
+        self, items: Iterable[SourceItem], idempotency_key: str | None, *, with_digests: bool = False
+    ) -> Steps[str]:
         """The id of the upload that holds the items' images and manifest.
 
         With a key the upload is that of the last time. Where its manifest is there, all is, and nothing is sent again;
-        where that is missing, objects that are there already are not sent again.
+        where that is missing, objects that are there already are not sent again. `with_digests` is as of `Packer`.
 
         Raises:
             NothingToSubmit: there are no items.
@@ -44,7 +46,7 @@ class Uploads:
         """
         key = f"{idempotency_key}/upload" if idempotency_key else new_idempotency_key()
         with tempfile.TemporaryFile("w+b") as manifest:
-            groups = _grouped(pack(items, manifest))
+            groups = _grouped(pack(items, manifest, with_digests=with_digests))
             first = yield from work(partial(next, groups, None))
             if first is None and manifest.tell() == 0:
                 raise NothingToSubmit("there is nothing to submit: no image or prompt was found")
@@ -104,9 +106,9 @@ class Uploads:
         return (yield from self._api.call(UrlsView, "POST", path, body=body, repeatable=True)).urls
 
 
-def pack(items: Iterable[SourceItem], manifest: IO[bytes]) -> Iterator[OutgoingObject]:
+def pack(items: Iterable[SourceItem], manifest: IO[bytes], *, with_digests: bool = False) -> Iterator[OutgoingObject]:
     """Write each item's line, and hand out the objects that its images go into; a URL stays one."""
-    packer = Packer()
+    packer = Packer(with_digests=with_digests)
     for item in items:
         line = item.line
         if item.files and isinstance(line, dict):

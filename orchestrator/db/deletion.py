@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from orchestrator.db import audit
-from orchestrator.db.tables import EditRow, EventRow, FailureRow, JobRow, ShardRow, UploadRow
+from orchestrator.db.tables import EditRow, EventRow, FailureRow, JobRow, ReusablePartRow, ShardRow, UploadRow
 from orchestrator.domain.errors import Conflict
 from orchestrator.domain.jobs import ENDED, JobState
 
@@ -65,7 +65,7 @@ def forget_upload(session: Session, upload_id: str) -> bool:
 def delete_rows(session: Session, job_id: str, *, limit: int) -> bool:
     """Delete up to so many rows of each table of a marked job, its own row when no other is left; whether that went."""
     left = 0
-    for table in (FailureRow, EventRow, EditRow, ShardRow):
+    for table in (FailureRow, EventRow, EditRow, ReusablePartRow, ShardRow):
         key = [getattr(table, column.key) for column in table.__table__.primary_key]
         some = select(*key).where(table.job_id == job_id).limit(limit)
         statement = delete(table).where(tuple_(*key).in_(some)).execution_options(synchronize_session=False)

@@ -103,6 +103,7 @@ def _set_parts(shard: ShardRow, parts: Sequence[Part]) -> None:
     shard.parts = [part.as_json() for part in own]
     shard.num_results = sum(part.num_results for part in own)
     shard.num_failures = sum(part.num_failures for part in own)
+    shard.num_reused = sum(part.num_reused for part in own)
 
 
 def _leave_lease(

@@ -33,6 +33,7 @@ def create_job(
     priority: int = 0,
     run_window: str | None = None,
     deadline_at: datetime | None = None,
+    reuse: bool = True,
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
     webhook: dict[str, str] | None = None,
@@ -54,6 +55,7 @@ def create_job(
         priority=priority,
         run_window=run_window,
         deadline_at=deadline_at,
+        reuse=reuse,
         state=JobState.accepted,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
@@ -126,6 +128,7 @@ def create_retry(
         shard_items=job.shard_items,
         priority=job.priority,
         run_window=job.run_window,
+        reuse=job.reuse,
         idempotency_key=idempotency_key,
         request_sha256=retry_sha256(job, codes),
         webhook=job.webhook,
@@ -176,15 +179,20 @@ def count_open_jobs(session: Session, team_id: str) -> int:
 
 def counts_of(session: Session, jobs: Iterable[JobRow]) -> dict[str, Counts]:
     """What became of each job's items so far: from the job once it ended, from its shards until then."""
-    counts = {j.id: Counts(j.num_items, j.num_results, j.num_failures, j.num_cancelled) for j in jobs}
+    counts = {j.id: Counts(j.num_items, j.num_results, j.num_failures, j.num_cancelled, j.num_reused) for j in jobs}
     live = [job.id for job in jobs if not JobState(job.state).ended]
     sums = (
-        select(ShardRow.job_id, func.sum(ShardRow.num_results), func.sum(ShardRow.num_failures))
+        select(
+            ShardRow.job_id,
+            func.sum(ShardRow.num_results),
+            func.sum(ShardRow.num_failures),
+            func.sum(ShardRow.num_reused),
+        )
         .where(ShardRow.job_id.in_(live))
         .group_by(ShardRow.job_id)
     )
-    for job_id, results, failures in session.execute(sums):
-        counts[job_id] = Counts(counts[job_id].total, int(results), int(failures))
+    for job_id, results, failures, reused in session.execute(sums):
+        counts[job_id] = Counts(counts[job_id].total, int(results), int(failures), reused=int(reused))
     return counts
 
 
@@ -331,6 +339,7 @@ def finish(session: Session, job: JobRow, counts: Counts, manifest_sha256: str) 
             num_results=counts.results,
             num_failures=counts.failures,
             num_cancelled=counts.cancelled,
+            num_reused=counts.reused,
             manifest_sha256=manifest_sha256,
             state_reason=None,
             paused_at=None,

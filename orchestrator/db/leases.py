@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Interval, Text, cast, func, literal, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from orchestrator.db import events
+from orchestrator.db import events, reuse
 from orchestrator.db.session import database_now
 from orchestrator.db.shards import ItemFailure, insert_failures
 from orchestrator.db.tables import JobRow, ShardRow
@@ -91,8 +93,17 @@ def find_stops(session: Session, held: Iterable[tuple[int, int]]) -> dict[tuple[
     return stops
 
 
-def append_part(session: Session, shard_id: int, attempt: int, part: Part, failures: Sequence[ItemFailure]) -> None:
+def append_part(
+    session: Session,
+    shard_id: int,
+    attempt: int,
+    part: Part,
+    failures: Sequence[ItemFailure],
+    identities: Mapping[UUID, int] = MappingProxyType({}),
+) -> None:
     """Make a stored part true: named by the row, counted, its failures recorded; and the crash count starts afresh.
+
+    identities: of those of its results that may be used again, with the item's index.
 
     Repeating it is harmless, so a commit whose answer was lost may be tried again.
 
@@ -107,8 +118,10 @@ def append_part(session: Session, shard_id: int, attempt: int, part: Part, failu
     shard.parts = [*shard.parts, part.as_json()]
     shard.num_results += part.num_results
     shard.num_failures += part.num_failures
+    shard.num_reused += part.num_reused
     shard.crashes = 0
     insert_failures(session, shard.job_id, failures)
+    reuse.remember(session, shard.job_id, part, identities)
 
 
 def finish_shard_if_leased(session: Session, shard_id: int, attempt: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     Text,
     UniqueConstraint,
+    Uuid,
     func,
     text,
 )
@@ -42,6 +44,8 @@ class Table(DeclarativeBase):
         dict[str, Any]: JSONB,
         list[dict[str, Any]]: JSONB,
         list[str]: ARRAY(Text),
+        list[int]: ARRAY(BigInteger),
+        list[UUID]: ARRAY(Uuid),
     }
 
 
@@ -165,6 +169,8 @@ class JobRow(Table):
     num_results: Mapped[int] = mapped_column(server_default=text("0"))  # these three are set once, when the job ends
     num_failures: Mapped[int] = mapped_column(server_default=text("0"))
     num_cancelled: Mapped[int] = mapped_column(server_default=text("0"))
+    num_reused: Mapped[int] = mapped_column(server_default=text("0"))  # of the results; set when the job ends
+    reuse: Mapped[bool] = mapped_column(server_default=text("true"))  # of results that the team has
     manifest_sha256: Mapped[str | None]
     idempotency_key: Mapped[str | None]
     request_sha256: Mapped[str | None]
@@ -213,6 +219,29 @@ class ShardRow(Table):
     parts: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'::jsonb"))
     num_results: Mapped[int] = mapped_column(server_default=text("0"))
     num_failures: Mapped[int] = mapped_column(server_default=text("0"))
+    num_reused: Mapped[int] = mapped_column(server_default=text("0"))  # of the results
+
+
+class ReusablePartRow(Table):
+    """A part that is named by its shard's row, and which of its results may be used again: see decisions/0009.
+
+    item_indexes: where in the part the result of each identity is.
+    """
+
+    __tablename__ = "reusable_parts"
+    __table_args__ = (
+        Index(None, "identities", postgresql_using="gin", postgresql_with={"fastupdate": False}),
+        Index(None, "job_id"),
+        Index(None, "created_at"),
+    )
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    sha256: Mapped[str]
+    num_bytes: Mapped[int]
+    identities: Mapped[list[UUID]]
+    item_indexes: Mapped[list[int]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class FailureRow(Table):

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import islice
 
 from orchestrator.artifacts.base import ObjectStore
-from orchestrator.db import deletion, jobs
+from orchestrator.db import deletion, jobs, reuse
 from orchestrator.db.session import SessionFactory, try_lock
 from orchestrator.db.tables import JobRow
 from orchestrator.db.uploads import upload_prefix
@@ -21,14 +21,19 @@ BATCH = 1000  # objects of one request to the store, and rows of one table in on
 class Cleaner:
     """Goes on where a process that died left off: a job stays marked until its last row goes."""
 
-    def __init__(self, sessions: SessionFactory, store: ObjectStore, *, keep_days: int) -> None:
+    def __init__(self, sessions: SessionFactory, store: ObjectStore, *, keep_days: int, reuse_days: int) -> None:
         self._sessions = sessions
         self._store = store
-        self._keep_days = keep_days
+        self._keep_days, self._reuse_days = keep_days, reuse_days
         self._one_by_one = OneByOne("cleaner", "job")
 
     def run_once(self, now: datetime) -> int:
-        """Mark what was kept long enough, and delete some of what is marked; how many jobs that moved on."""
+        """Mark what was kept long enough, and delete some of what is marked; how many jobs that moved on.
+
+        Results that are too old to be used again are forgotten beside it.
+        """
+        with self._sessions.begin() as session:
+            reuse.forget_old(session, days=self._reuse_days, limit=BATCH)
         if self._keep_days:
             with self._sessions.begin() as session:
                 deletion.mark_outdated(session, keep_days=self._keep_days, limit=MAX_JOBS)

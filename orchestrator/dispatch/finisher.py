@@ -100,7 +100,7 @@ class Finisher:
     def _merge_shards(
         self, session: Session, job: JobRow, results: _DigestFile, failures: _DigestFile, parts: _DigestFile
     ) -> Counts:
-        counts, cancelled = Counts(job.num_items, 0, 0), 0
+        counts, cancelled, reused = Counts(job.num_items, 0, 0), 0, 0
         with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="merge", initializer=carried()) as pool:
             for shard, lines in _read_ahead(pool, self._lines, _all_shards(session, job.id)):
                 before = counts
@@ -111,9 +111,10 @@ class Finisher:
                         failures.write(line)
                     counts = _count(counts, failed)
                 cancelled += _left_by_cancel(shard, counts, before)
+                reused += shard.num_reused
                 for part in shard.parts:
                     parts.write(_encode({"shard": shard.id, "first_index": shard.first_index, **part}) + b"\n")
-        return replace(counts, cancelled=cancelled)
+        return replace(counts, cancelled=cancelled, reused=reused)
 
     def _lines(self, shard: ShardRow) -> list[bytes]:
         """The shard's finished lines in item order; every part is checked against its digest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from orchestrator.domain.urls import MAX_URL_LENGTH, is_url
 
 MAX_IMAGES_PER_PROMPT = 16
 MAX_OBJECT_BYTES = 5 * 2**40  # of S3
-_PART_FIELDS = ("object", "offset", "num_bytes")
+_OBJECT_FIELDS, _PART_FIELDS = {"object"}, {"object", "offset", "num_bytes"}
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class BadItem(JanusError):
@@ -31,8 +33,11 @@ class ImageRef:
     offset: int = 0
     num_bytes: int | None = None  # None: the whole object
     bucket: str = ""  # one of JANUS_INPUT_BUCKETS; empty: the product's own
+    sha256: str | None = None  # of the image's bytes, as whoever sent them says
 
     def as_json(self) -> str | list[str | int | None]:
+        if self.sha256:
+            return [self.key, self.offset, self.num_bytes, self.bucket, self.sha256]
         if self.bucket:
             return [self.key, self.offset, self.num_bytes, self.bucket]
         return self.key if self.num_bytes is None else [self.key, self.offset, self.num_bytes]
@@ -72,15 +77,22 @@ class ImageNames:
         return ImageRef(key, bucket=bucket)
 
     def _part(self, value: dict[str, Any]) -> ImageRef:
-        name, offset, num_bytes = (value.get(field) for field in _PART_FIELDS)
-        if set(value) != set(_PART_FIELDS) or not isinstance(name, str):
-            raise BadItem(f"a part of an object has the fields {', '.join(_PART_FIELDS)} and no others")
+        name, sha256 = value.get("object"), value.get("sha256")
+        if set(value) - {"sha256"} not in (_OBJECT_FIELDS, _PART_FIELDS) or not isinstance(name, str):
+            raise BadItem(
+                "an object has the field object, a part of one offset and num_bytes too; no others but sha256"
+            )
+        if "sha256" in value and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
+            raise BadItem("`image.sha256` must be the SHA-256 of the image's bytes, 64 digits of 0-9 and a-f")
         bucket, key = self._object(name)
+        if "offset" not in value:
+            return ImageRef(key, bucket=bucket, sha256=sha256)
         return ImageRef(
             key,
-            whole_number("image.offset", offset, 0, MAX_OBJECT_BYTES),
-            whole_number("image.num_bytes", num_bytes, 1, MAX_OBJECT_BYTES),
+            whole_number("image.offset", value["offset"], 0, MAX_OBJECT_BYTES),
+            whole_number("image.num_bytes", value["num_bytes"], 1, MAX_OBJECT_BYTES),
             bucket,
+            sha256,
         )
 
     def _object(self, name: str) -> tuple[str, str]:

@@ -16,6 +16,8 @@ from orchestrator.domain.errors import InvalidRequest
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 MAX_SEED = 2**63 - 1
 ITEM_FIELDS = frozenset({"prompt", "seed"})  # options that an item has fields for
+MAX_PREFIX_LENGTH = 2000  # characters, as is a phrase's
+MAX_PHRASES, MAX_PHRASE_LENGTH = 100, 100
 MAX_PROMPT_LENGTH = 20_000  # characters; longer ones are no prompt, and tokenising them takes seconds
 
 
@@ -50,6 +52,9 @@ class CaptionOptions:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # read by the wire schemas only
 
     prompt: str = "Describe this image."
+    prefix: str = ""  # how every answer begins
+    avoid: tuple[str, ...] = ()  # words and phrases that the model does not say
+    min_tokens: int = 0
     max_tokens: int = 512
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0
@@ -62,7 +67,20 @@ class CaptionOptions:
             len(self.prompt) <= MAX_PROMPT_LENGTH,
             f"options.prompt has {len(self.prompt)} characters; at most {MAX_PROMPT_LENGTH} are accepted",
         )
+        _check_text("options.prefix", self.prefix, MAX_PREFIX_LENGTH)
+        _check(isinstance(self.avoid, list | tuple), f"options.avoid is {self.avoid!r}; it must be a list of phrases")
+        object.__setattr__(self, "avoid", tuple(self.avoid))  # of a stored job it is a list
+        _check(
+            len(self.avoid) <= MAX_PHRASES, f"options.avoid has {len(self.avoid)} phrases; at most {MAX_PHRASES} fit"
+        )
+        for phrase in self.avoid:
+            _check_text("options.avoid", phrase, MAX_PHRASE_LENGTH)
+            _check(bool(phrase.strip()), "options.avoid holds a blank phrase; take it out")
         _check(1 <= self.max_tokens <= 4096, f"options.max_tokens is {self.max_tokens}; it must be 1 to 4096")
+        _check(
+            0 <= self.min_tokens <= self.max_tokens,
+            f"options.min_tokens is {self.min_tokens}; it must be 0 to max_tokens, {self.max_tokens}",
+        )
         _check_temperature(self.temperature)
         _check_sampling(self.top_p, self.top_k, self.seed)
 
@@ -158,6 +176,7 @@ class Counts:
     results: int
     failures: int
     cancelled: int = 0
+    reused: int = 0  # of the results, those that were another item's before
 
     @property
     def finished(self) -> int:
@@ -182,6 +201,8 @@ def _fits(hint: Any, value: object) -> bool:
         return any(_fits(each, value) for each in get_args(hint))
     if get_origin(hint) is Literal:
         return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list | tuple) and all(type(each) is get_args(hint)[0] for each in value)
     if hint is NoneType:
         return value is None
     return type(value) in (int, float) if hint is float else type(value) is hint
@@ -192,6 +213,14 @@ def end_state(counts: Counts, *, cancelled_at: datetime | None, deadline_at: dat
     if cancelled_at is None or (counts.total and not counts.cancelled):
         return JobState.completed
     return JobState.expired if deadline_at is not None and cancelled_at >= deadline_at else JobState.cancelled
+
+
+def _check_text(name: str, text: object, longest: int) -> None:
+    _check(isinstance(text, str), f"{name} is or holds {text!r}, which is not text")
+    text = str(text)
+    _check(len(text) <= longest, f"{name} is or holds {len(text)} characters; at most {longest} are accepted")
+    is_unicode = text == text.encode("utf-8", "replace").decode() and "\x00" not in text
+    _check(is_unicode, f"{name} holds half a surrogate pair or a NUL; decode it properly")
 
 
 def _check_temperature(temperature: float) -> None:

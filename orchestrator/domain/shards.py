@@ -43,6 +43,7 @@ class Part:
     num_bytes: int
     results: Runs  # items with a result
     failures: Runs  # items with a failure
+    reused: Runs = ()  # of the results, those that were another item's before
 
     @property
     def num_results(self) -> int:
@@ -52,16 +53,22 @@ class Part:
     def num_failures(self) -> int:
         return _length(self.failures)
 
+    @property
+    def num_reused(self) -> int:
+        return _length(self.reused)
+
     def clipped(self, first: int, end: int) -> Part:
         """What of this part belongs to the items in [first, end)."""
-        return replace(self, results=_clip(self.results, first, end), failures=_clip(self.failures, first, end))
+        results, failures, reused = (_clip(runs, first, end) for runs in (self.results, self.failures, self.reused))
+        return replace(self, results=results, failures=failures, reused=reused)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Part:
-        runs = {name: tuple((first, end) for first, end in value[name]) for name in ("results", "failures")}
+        names = ("results", "failures", "reused")
+        runs = {name: tuple((first, end) for first, end in value.get(name, ())) for name in names}
         return cls(value["key"], value["sha256"], value["num_bytes"], **runs)
 
 

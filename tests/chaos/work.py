@@ -94,7 +94,7 @@ class Submitter:
 
     def submit(self, work: Work, key: str) -> None:
         """Make the job; sets `work.job_id`."""
-        body = {"name": work.name, "kind": work.kind, "model": "chaos", "shard_items": work.shard_items,
+        body = {"name": work.name, "kind": work.kind, "model": "chaos", "shard_items": work.shard_items, "reuse": False,
                 "priority": work.priority, "input": {"items": work.lines}}  # fmt: skip
         if work.kind == "caption":
             body["input"] = {"upload": self._upload(work, key), "manifest": "manifest.jsonl"}

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import aliased
 
-from orchestrator.db import edits, events, jobs, openai_batches, openai_files, shards, teams, uploads, webhooks, workers
+from orchestrator.db import (
+    edits,
+    events,
+    jobs,
+    openai_batches,
+    openai_files,
+    reuse,
+    shards,
+    teams,
+    uploads,
+    webhooks,
+    workers,
+)
 from orchestrator.db.ownership import OWNED, SHARED, confine
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.shards import ItemFailure
 from orchestrator.db.tables import JobRow, ShardRow, Table, WebhookRow
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.jobs import GenerateOptions, JobKind
-from orchestrator.domain.shards import ShardState
+from orchestrator.domain.shards import Part, ShardState
 
 pytestmark = pytest.mark.services
 
@@ -68,6 +81,7 @@ def _team(session: Any, name: str) -> str:
     webhooks.record_job_end(session, job.id)
     job.num_items = 1
     edits.save_edit(session, job, 0, caption=None, approved=True, key_id="k")
+    reuse.remember(session, job.id, Part(f"jobs/{job.id}/p", "digest", 1, ((0, 1),), ()), {uuid4(): 0})
     session.flush()
     session.execute(update(ShardRow).values(state=ShardState.leased, worker_id="w"))
     return team.id

@@ -121,7 +121,7 @@ class World:
             deletion.request_delete(session, jobs.get_job(session, job_id))
 
     def clean(self, keep_days: int = 0) -> None:
-        duty = Cleaner(self.sessions, self.store, keep_days=keep_days)
+        duty = Cleaner(self.sessions, self.store, keep_days=keep_days, reuse_days=30)
         while duty.run_once(self.now()):
             pass
 
@@ -223,7 +223,7 @@ def test_a_death_in_the_middle_is_finished_later(world: World, monkeypatch: pyte
     monkeypatch.setattr(world.store, "delete", failing)
     seen = []
     for _ in range(40):  # each round a new process, which knows nothing of the last one
-        Cleaner(world.sessions, world.store, keep_days=0).run_once(world.now())
+        Cleaner(world.sessions, world.store, keep_days=0, reuse_days=30).run_once(world.now())
         seen.append((len(world.objects()), world.count(JobRow)))
     assert seen[-1] == (0, 0)
     assert all(rows == 1 for objects, rows in seen if objects), "the row is the last to go"

@@ -41,6 +41,15 @@ def test_a_part_of_an_object(store: S3Store) -> None:
         store.get_range("nothing/here", 0, 5)
 
 
+def test_a_copy_is_an_object_of_its_own(store: S3Store) -> None:
+    store.put("a/ä b#?%+.png", b"\x00\xff" * 1000, "image/png")
+    store.copy("a/ä b#?%+.png", "b/copy.png")
+    store.delete(["a/ä b#?%+.png"])
+    assert store.get("b/copy.png") == b"\x00\xff" * 1000
+    with pytest.raises(ObjectMissing):
+        store.copy("nothing/here", "b/other.png")
+
+
 def test_missing_object_is_told_apart_from_a_store_that_is_away(store: S3Store) -> None:
     with pytest.raises(ObjectMissing, match="nothing/here"):
         store.get("nothing/here")

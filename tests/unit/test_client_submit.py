@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_nothing_to_submit_makes_no_upload(photos: Path) -> None:
 
 def test_small_files_share_objects_and_the_manifest_says_where_they_lie(photos: Path) -> None:
     megabyte = 2**20
-    sizes = [megabyte, megabyte + 1, 10, 0, *[megabyte] * 4]
+    sizes = [megabyte, megabyte + 1, 10, 0, *[megabyte] * 4]  # each of bytes of its own
     for number, size in enumerate(sizes):
         (photos / "x" / f"{number}.jpg").write_bytes(bytes([number + 1]) * size)
     (photos / "x" / "items.jsonl").write_text(
@@ -157,10 +158,10 @@ def test_small_files_share_objects_and_the_manifest_says_where_they_lie(photos: 
     places = [json.loads(line)["image"] for line in server.objects["/upl_0/manifest.jsonl"].splitlines()]
     assert places.pop() == "images/000000008.jpg", "which was not sent"
     for number, place in enumerate(places):
-        if isinstance(place, str):
-            data = server.objects[f"/upl_0/{place}"]
-        else:
-            data = server.objects[f"/upl_0/{place['object']}"][place["offset"] :][: place["num_bytes"]]
+        data = server.objects[f"/upl_0/{place['object']}"]
+        if "offset" in place:
+            data = data[place["offset"] :][: place["num_bytes"]]
+        assert place["sha256"] == hashlib.sha256(data).hexdigest()
         assert data == (photos / "x" / f"{number}.jpg").read_bytes()
 
 
@@ -260,7 +261,7 @@ def test_what_may_not_be_done_twice_is_sent_again_only_when_it_was_not_looked_at
 
 def test_options_that_cannot_be_are_client_errors_before_anything_is_sent() -> None:
     with client_of(lambda _: httpx.Response(200, json={"models": [MODEL]})) as client:
-        with pytest.raises(InvalidOption, match="no option 'max_token' of a caption job; it has prompt, max_tokens"):
+        with pytest.raises(InvalidOption, match="no option 'max_token' of a caption job; it has prompt, prefix, avoid"):
             client.caption("x", max_token=3)
         with pytest.raises(InvalidOption, match=r"options\.temperature is -1"):
             client.generate(["x"], temperature=-1)

@@ -62,6 +62,12 @@ def test_urls_are_images_where_the_server_allows_them() -> None:
         (JobKind.caption, {"image": ["a.jpg", 3]}, "item_invalid", "`image`"),
         (JobKind.caption, {"image": {"object": "a.tar", "offset": 0}}, "item_invalid", "num_bytes"),
         (JobKind.caption, {"image": {"object": "a", "offset": 0, "num_bytes": 1, "x": 1}}, "item_invalid", "no others"),
+        (JobKind.caption, {"image": {"object": "a", "num_bytes": 1}}, "item_invalid", "offset"),
+        (JobKind.caption, {"image": {"object": "a", "sha256": "A" * 64}}, "item_invalid", "image.sha256"),
+        (JobKind.caption, {"image": {"object": "a", "sha256": 7}}, "item_invalid", "image.sha256"),
+        (JobKind.caption, {"image": "a.jpg", "options": {"avoid": "a"}}, "item_invalid", "options.avoid"),
+        (JobKind.caption, {"image": "a.jpg", "options": {"avoid": [1]}}, "item_invalid", "options.avoid"),
+        (JobKind.caption, {"image": "a.jpg", "options": {"min_tokens": 600}}, "item_invalid", "options.min_tokens"),
         (JobKind.caption, {"image": {"object": 7, "offset": 0, "num_bytes": 1}}, "item_invalid", "object"),
         (JobKind.caption, {"image": {"object": "../a", "offset": 0, "num_bytes": 1}}, "item_invalid", "relative name"),
         (JobKind.caption, {"image": {"object": "a", "offset": -1, "num_bytes": 1}}, "item_invalid", "image.offset"),
@@ -98,6 +104,14 @@ def test_second_item_with_an_id_fails_and_the_first_does_not() -> None:
     assert second.failure is not None
     assert "used before" in second.failure.message
     assert third.failure is None
+
+
+def test_an_image_may_come_with_its_digest() -> None:
+    digest = "0a" * 32
+    part = {"object": "photos.tar", "offset": 512, "num_bytes": 9, "sha256": digest}
+    [both] = read(JobKind.caption, {"id": "x", "image": [part, {"object": "b.jpg", "sha256": digest}]})
+    assert [(image.num_bytes, image.sha256) for image in both.images] == [(9, digest), (None, digest)]
+    assert Item.from_line(both.as_line()) == both
 
 
 def test_item_survives_its_line() -> None:

@@ -99,6 +99,7 @@ def create_job(
         priority=body.priority,
         run_window=body.window,
         deadline_at=body.deadline_at,
+        reuse=body.reuse,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
         webhook=body.webhook.model_dump() if body.webhook else None,
