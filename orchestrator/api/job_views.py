@@ -105,6 +105,8 @@ def _waiting_reason(
         return f"its window opens {window.opens_text(now)}"
     if job.model not in served:
         return f"no worker serves {job.model} now; start one with `janus worker --model {job.model}`"
+    if counts.finished == counts.total:
+        return None  # its results are merged next
     if (behind := _behind(job, in_flight)) is not None:
         return behind
     if not counts.finished:
