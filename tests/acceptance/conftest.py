@@ -19,7 +19,7 @@ __all__ = ["environment"]
 @pytest.fixture(scope="session")
 def system(servers: Any, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     logs = tmp_path_factory.mktemp("system")
-    watched = {"JANUS_METRICS_PORT": str(free_port())}
+    watched = {"JANUS_METRICS_PORT": str(free_port()), "JANUS_ALLOW_PRIVATE_WEBHOOKS": "true"}
     with running_system(servers.environment(), logs, f"tiny={tiny_checkpoint}", workers=2, **watched) as started:
         yield started
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import time_machine
 
 from orchestrator.artifacts import S3Store
 from orchestrator.artifacts.base import ObjectMissing, StoreUnavailable
+from orchestrator.artifacts.s3 import CHUNK_BYTES, PART_BYTES
 from orchestrator.settings import Settings
 
 pytestmark = pytest.mark.services
@@ -29,6 +31,28 @@ def test_limit_reads_one_byte_more_and_no_further(store: S3Store) -> None:
     store.put("big", b"z" * 5000)
     assert len(store.get("big", max_bytes=100)) == 101
     assert len(store.get("big", max_bytes=5000)) == 5000
+
+
+def test_a_stream_is_put_and_read_in_pieces(store: S3Store) -> None:
+    piece = bytes(range(256)) * 4096
+    for count in (0, 1, 16, 40):  # nothing, one request, exactly a part, three parts
+        store.put_stream("stream", (piece for _ in range(count)))
+        read = list(store.chunks("stream"))
+        assert b"".join(read) == piece * count
+        assert all(len(chunk) <= CHUNK_BYTES for chunk in read)
+    with pytest.raises(ObjectMissing):
+        next(store.chunks("nothing/here"))
+
+
+def test_nothing_is_put_where_a_stream_breaks(store: S3Store) -> None:
+    def broken() -> Iterator[bytes]:
+        yield bytes(PART_BYTES + 1)
+        raise ValueError("the source broke")
+
+    with pytest.raises(ValueError, match="the source broke"):
+        store.put_stream("broken", broken())
+    with pytest.raises(ObjectMissing):
+        store.get("broken")
 
 
 def test_a_part_of_an_object(store: S3Store) -> None:

@@ -122,9 +122,8 @@ def test_a_line_may_name_objects_and_parts_of_them() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["janus", "janus/", "janus/jobs", "janus/uploads/", "janus/Uploads/team_x/", "janus/jobs/x/", "janus/files/",
-      "a/../b/",
-     "A/b/", "ab", "photos//x", "=photos/", "team a=photos/", "photos/a\x00", "", "s3://"],
+    ["janus", "janus/", "janus/jobs", "janus/uploads/", "janus/Uploads/team_x/", "janus/jobs/x/", "a/../b/",
+     "janus/files/", "A/b/", "ab", "photos//x", "=photos/", "team a=photos/", "photos/a\x00", "", "s3://"],
 )  # fmt: skip
 def test_an_operators_mistake_is_told_when_the_process_starts(text: str) -> None:
     with pytest.raises(PlacesWrong):
