@@ -34,10 +34,12 @@ from orchestrator.db import (  # noqa: E402
     jobs,
     leases,
     naming,
+    openai_batches,
     queueing,
     shards,
     teams,
     watching,
+    webhooks,
     workers,
 )
 from orchestrator.db.ownership import confine  # noqa: E402
@@ -178,6 +180,9 @@ def queries(session: Session) -> list[Query]:
         Query("watching.count_open_shards", "observer", "every 10 s", watching.count_open_shards),
         Query("watching.oldest_queued", "observer", "every 10 s", watching.oldest_queued),
         Query("watching.count_workers", "observer", "every 10 s", watching.count_workers),
+        Query("webhooks.claim", "deliverer", "every second", lambda s: webhooks.claim(s, now, limit=20)),
+        Query("openai_batches.list_unread", "reader of batches", "every 0.5 s", openai_batches.list_unread),
+        Query("openai_batches.list_to_finish", "finisher of batches", "every second", openai_batches.list_to_finish),
         Query("teams.find_caller", "API", "every request", lambda s: teams.find_caller(s, KEY.text)),
         Query(
             "jobs.count_open_jobs", "API", "a job is made", lambda s: jobs.count_open_jobs(s, job.team_id), job.team_id
