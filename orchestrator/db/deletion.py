@@ -32,7 +32,7 @@ def mark_outdated(session: Session, *, keep_days: int, limit: int) -> None:
     expired = (
         select(JobRow.id)
         .where(JobRow.state.in_(ENDED), JobRow.deleted_at.is_(None))
-        .where(JobRow.finished_at < _NOW - func.make_interval(0, 0, 0, keep_days))
+        .where(JobRow.finished_at < func.now() - func.make_interval(0, 0, 0, keep_days))
         .order_by(JobRow.finished_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, func, select, tuple_, union_all, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
@@ -17,7 +17,7 @@ from orchestrator.db.tables import FailureRow, JobRow, ShardRow
 from orchestrator.domain.errors import Conflict, NotFound
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.jobs import ENDED, Counts, JobKind, JobState, Options, end_state, options_for
-from orchestrator.domain.shards import OPEN, ShardState
+from orchestrator.domain.shards import ShardState
 
 
 def create_job(
@@ -269,7 +269,7 @@ def resume(session: Session, job: JobRow) -> None:
 def list_unread(session: Session) -> Sequence[str]:
     """Ids of jobs whose input is still to be read: the oldest of each team, then the second oldest, and so on."""
     unread = (JobRow.state == JobState.accepted) & JobRow.cancel_requested_at.is_(None)
-    return session.scalars(select(JobRow.id).where(unread).order_by(_turn(JobRow.started_at), JobRow.created_at)).all()
+    return session.scalars(_in_turns(unread, JobRow.started_at)).all()
 
 
 def start(session: Session, job_id: str, num_items: int) -> bool:
@@ -301,11 +301,18 @@ def fail(session: Session, job_id: str, reason: str) -> bool:
 
 def list_to_finish(session: Session) -> Sequence[str]:
     """Ids of jobs with nothing left to run: to be merged, or half merged by a finisher that died."""
-    has_open_shard = select(ShardRow.id).where(ShardRow.job_id == JobRow.id, ShardRow.state.in_(OPEN)).exists()
+    waits = select(ShardRow.id).where(ShardRow.job_id == JobRow.id, ShardRow.state == ShardState.waiting).exists()
     cancelled_unread = (JobRow.state == JobState.accepted) & JobRow.cancel_requested_at.is_not(None)
-    all_done = (JobRow.state == JobState.running) & ~has_open_shard
-    statement = select(JobRow.id).where(all_done | cancelled_unread | (JobRow.state == JobState.finishing))
-    return session.scalars(statement.order_by(_turn(JobRow.finished_at), JobRow.created_at)).all()
+    all_done = (JobRow.state == JobState.running) & ~waits & JobRow.id.not_in(_IN_FLIGHT)
+    condition = all_done | cancelled_unread | (JobRow.state == JobState.finishing)
+    return session.scalars(_in_turns(condition, JobRow.finished_at)).all()
+
+
+# Each state by its own index, which holds open shards only: those of a job that are done are not looked at.
+_IN_FLIGHT = union_all(
+    select(ShardRow.job_id).where(ShardRow.state == ShardState.dispatched),
+    select(ShardRow.job_id).where(ShardRow.state == ShardState.leased),
+)
 
 
 def begin_finishing(session: Session, job_id: str) -> None:
@@ -352,16 +359,23 @@ def finish(session: Session, job: JobRow, counts: Counts, manifest_sha256: str) 
     return state
 
 
-def _turn(served_at: InstrumentedAttribute[datetime | None]) -> Any:
-    """A job's turn: its place among those of its team, behind what the team had done for it in the last minute."""
+def _in_turns(condition: ColumnElement[bool], served_at: InstrumentedAttribute[datetime | None]) -> Select[str]:
+    """Ids of such jobs. A job's turn: its place among those of its team, behind what the team had in the last minute.
+
+    Args:
+        served_at: when it was done; the transaction's time, as no index answers for a clock that goes on.
+    """
     earlier = aliased(JobRow)
-    a_minute_ago = func.clock_timestamp() - timedelta(minutes=1)
+    when = getattr(earlier, served_at.key)
     had = (
-        select(func.count())
-        .where(earlier.team_id == JobRow.team_id, getattr(earlier, served_at.key) > a_minute_ago)
-        .scalar_subquery()
+        select(earlier.team_id, func.count().label("jobs"))
+        .where(when > func.now() - timedelta(minutes=1))
+        .group_by(earlier.team_id)
+        .subquery()
     )
-    return had + func.row_number().over(partition_by=JobRow.team_id, order_by=(JobRow.created_at, JobRow.id))
+    place = func.row_number().over(partition_by=JobRow.team_id, order_by=(JobRow.created_at, JobRow.id))
+    statement = select(JobRow.id).outerjoin(had, had.c.team_id == JobRow.team_id).where(condition)
+    return statement.order_by(func.coalesce(had.c.jobs, 0) + place, JobRow.created_at)
 
 
 def _changed(session: Session, statement: Any) -> bool:

@@ -5,7 +5,8 @@ One transaction a job: a reader that dies leaves nothing behind but objects that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 
@@ -28,7 +29,7 @@ from orchestrator.domain.names import IMAGE_SUFFIXES
 from orchestrator.domain.places import InputPlaces, PlaceRefused
 from orchestrator.domain.shards import items_key, plan_shards
 from orchestrator.domain.templates import is_template
-from orchestrator.telemetry import get_logger
+from orchestrator.telemetry import carried, get_logger
 
 MAX_TRIES = 5
 ITEMS_OBJECT_BYTES = 256 * 2**10  # some thousand items
@@ -106,26 +107,20 @@ class Reader:
             return True
 
     def _write_shards(self, session: Session, job: JobRow) -> int:
-        """An object of items serves as many shards as fill it: a request for each would take most of the time."""
-        num_items, planned, data = 0, list[PlannedShard](), bytearray()
-        for shard in plan_shards(self._items(session, job), job.shard_items):
-            lines = "".join([item.as_line() + "\n" for item in shard]).encode()
-            key = planned[0].items_key if planned else items_key(job.id, num_items)
-            planned.append(PlannedShard(num_items, len(shard), key, len(data), len(lines)))
-            data += lines
-            num_items += len(shard)
-            if len(data) >= ITEMS_OBJECT_BYTES:
-                self._write_object(session, job.id, planned, bytes(data))
-                planned, data = [], bytearray()
-        if planned:
-            self._write_object(session, job.id, planned, bytes(data))
+        """While one object is put, the items of the next are read; before the rows are committed all are there."""
+        num_items, put = 0, None
+        with ThreadPoolExecutor(1, "put", initializer=carried()) as pool:
+            for planned, data in _objects(job.id, self._items(session, job), job.shard_items):
+                if put is not None:
+                    put.result()
+                put = pool.submit(self._store.put, planned[0].items_key, data, "application/jsonl")
+                shards.add_shards(session, job.id, planned)
+                num_items += sum(shard.num_items for shard in planned)
+                if self._is_cancelled(job.id):
+                    raise _CancelledMeanwhile
+            if put is not None:
+                put.result()
         return num_items
-
-    def _write_object(self, session: Session, job_id: str, planned: list[PlannedShard], data: bytes) -> None:
-        self._store.put(planned[0].items_key, data, "application/jsonl")
-        shards.add_shards(session, job_id, planned)
-        if self._is_cancelled(job_id):
-            raise _CancelledMeanwhile
 
     def _items(self, session: Session, job: JobRow) -> Iterator[Item]:
         if "retry_of" in job.input:
@@ -135,7 +130,8 @@ class Reader:
         prefix = upload_prefix(job.team_id, upload_id) if upload_id else ""
         names = ImageNames(prefix, allow_urls=self._allow_image_urls, places=self._places, team_id=job.team_id)
         options = options_for(JobKind(job.kind), job.options)
-        reader = ItemReader(options, names, max_line_bytes=self._max_item_line_bytes)
+        is_listing = not any(job.input.get(source) for source in ("lines", "manifest", "s3"))  # names, each once
+        reader = ItemReader(options, names, max_line_bytes=self._max_item_line_bytes, ids_differ=is_listing)
         return reader.read(self._raw_items(job, prefix))
 
     def _failed_items(self, session: Session, job: JobRow, codes: Sequence[str]) -> Iterator[Item]:
@@ -186,3 +182,19 @@ class Reader:
         if failed:
             metrics.JOBS_ENDED.labels(JobState.failed).inc()
             get_logger().warning("job_ended", state=JobState.failed, reason=reason)
+
+
+def _objects(job_id: str, items: Iterable[Item], shard_items: int) -> Iterator[tuple[list[PlannedShard], bytes]]:
+    """An object of items serves as many shards as fill it: a request for each would take most of the time."""
+    first_index, planned, data = 0, list[PlannedShard](), bytearray()
+    for shard in plan_shards(items, shard_items):
+        lines = "".join([item.as_line() + "\n" for item in shard]).encode()
+        key = planned[0].items_key if planned else items_key(job_id, first_index)
+        planned.append(PlannedShard(first_index, len(shard), key, len(data), len(lines)))
+        data += lines
+        first_index += len(shard)
+        if len(data) >= ITEMS_OBJECT_BYTES:
+            yield planned, bytes(data)
+            planned, data = [], bytearray()
+    if planned:
+        yield planned, bytes(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.domain.errors import JanusError
@@ -15,6 +16,7 @@ MAX_IMAGES_PER_PROMPT = 16
 MAX_OBJECT_BYTES = 5 * 2**40  # of S3
 _OBJECT_FIELDS, _PART_FIELDS = {"object"}, {"object", "offset", "num_bytes"}
 _SHA256 = re.compile("[0-9a-f]{64}")
+_is_safe_name = lru_cache(maxsize=64)(is_safe_name)  # as many parts of one object come in a row
 
 
 class BadItem(JanusError):
@@ -64,7 +66,7 @@ class ImageNames:
     def refs(self, value: object) -> tuple[ImageRef, ...]:
         """The images of a line's `image`. Raises BadItem."""
         values: list[Any] = value if isinstance(value, list) else [value]
-        if not values or not all(isinstance(each, str | dict) for each in values):
+        if not values or not all(isinstance(each, (str, dict)) for each in values):
             raise BadItem("`image` must be the name of an uploaded image, a part of an object, or a list of them")
         if len(values) > MAX_IMAGES_PER_PROMPT:
             raise BadItem(f"`image` lists {len(values)} images; at most {MAX_IMAGES_PER_PROMPT} fit one prompt")
@@ -101,7 +103,7 @@ class ImageNames:
             return self._opened(name)
         if not self._prefix:
             raise BadItem("`image` names an upload, but the job has none; create one with POST /v1/uploads")
-        if not is_safe_name(name):
+        if not _is_safe_name(name):
             raise BadItem(f"{name[:200]!r} is not a relative name below the upload")
         return "", self._prefix + name
 

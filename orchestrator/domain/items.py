@@ -22,10 +22,13 @@ from orchestrator.domain.jobs import (
 from orchestrator.domain.names import clean_message, without_surrogates
 from orchestrator.domain.templates import FieldMissing, TextTooLong, is_template, name_fields, render
 from orchestrator.domain.urls import is_url
+from orchestrator.domain.used_ids import UsedIds
 
 MAX_ID_LENGTH = 500
 MAX_LINE_BYTES = 2**20  # of an item as a shard carries it
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode  # `json.loads` guesses an encoding for every line
+_BOM = b"\xef\xbb\xbf"
 _INDEX = b'{"index":'  # where `Item.as_line` begins
 _FIELDS = {
     JobKind.caption: {"id", "image", "prompt", "seed", "options", "fields", "failure"},
@@ -83,15 +86,18 @@ class ItemReader:
         options: the job's; a prompt of theirs may be a template.
         images: what the lines may name.
         max_line_bytes: a longer line is its item's failure.
+        ids_differ: no id comes twice, as where they are names of a listing; so none is remembered.
     """
 
-    def __init__(self, options: Options, images: ImageNames, *, max_line_bytes: int = 2**18) -> None:
+    def __init__(
+        self, options: Options, images: ImageNames, *, max_line_bytes: int = 2**18, ids_differ: bool = False
+    ) -> None:
         self._options = options
         self._kind = kind_of(options)
         self._images = images
         self._max_line_bytes = max_line_bytes
         self._template = options.prompt if isinstance(options, CaptionOptions) and is_template(options.prompt) else None
-        self._seen: set[int] = set()  # hashes of ids: 100 bytes an item instead of the id itself
+        self._used_ids = None if ids_differ else UsedIds()
 
     def read(self, raw_items: Iterable[object]) -> Iterator[Item]:
         """Items in order; each raw item is a dict, or bytes or text holding one JSON object."""
@@ -101,7 +107,7 @@ class ItemReader:
     def _item(self, index: int, raw: object) -> Item:
         item_id = str(index)
         try:
-            if isinstance(raw, bytes | str) and len(raw) > self._max_line_bytes:
+            if isinstance(raw, (bytes, str)) and len(raw) > self._max_line_bytes:
                 raise BadItem(f"the line is longer than {self._max_line_bytes} bytes (JANUS_MAX_ITEM_LINE_BYTES)")
             record = _record(raw)
             _refuse_unknown(record, _FIELDS[self._kind])
@@ -112,10 +118,9 @@ class ItemReader:
             item = Item(index, item_id, images, prompt, _seed(record), own)
         except BadItem as error:
             return Item(index, item_id, failure=Failure(error.code, clean_message(f"items[{index}]: {error}")))
-        if hash(item_id) in self._seen:
+        if self._used_ids is not None and not self._used_ids.add(item_id, index):
             message = f"items[{index}]: the id {item_id!r} was used before; ids must differ within a job"
             return Item(index, item_id, failure=Failure("item_invalid", message))
-        self._seen.add(hash(item_id))
         return item
 
     def _prompt(self, record: dict[str, Any], item_id: str) -> str | None:
@@ -146,9 +151,9 @@ class ItemReader:
 
 
 def _record(raw: object) -> dict[str, Any]:
-    if isinstance(raw, bytes | str):
+    if isinstance(raw, (bytes, str)):
         try:
-            raw = json.loads(raw)
+            raw = _decode(raw if isinstance(raw, str) else raw.removeprefix(_BOM).decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError) as error:
             raise BadItem(f"the line is not JSON ({error})") from None
     if not isinstance(raw, dict):
