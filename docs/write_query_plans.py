@@ -95,22 +95,24 @@ def queries(session: Session) -> list[Query]:
     now = datetime.now(UTC)
     keys = [f"jobs/{ended.id}/items/{64 * 27 * n:012d}.jsonl" for n in range(5)]
     keys += [f"jobs/{ended.id}/shards/{n}/1-0.jsonl" for n in range(1000)]
+    waiting = _one(session, ShardRow, ShardRow.state == ShardState.waiting)
+    each_model = "with each, for a model"
     tick = "every 0.5 s, or as soon as something was done"
     shard_start, shard_end = "once a shard", "once a shard"
     return [
-        Query("queueing.models_with_waiting_shards", "dispatcher", tick, queueing.models_with_waiting_shards),
+        Query("queueing.take_back_closed", "dispatcher", tick, queueing.take_back_closed),
+        Query("queueing.models_of_running_jobs", "dispatcher", tick, queueing.models_of_running_jobs),
+        Query("queueing.run_windows", "dispatcher", each_model, lambda s: queueing.run_windows(s, MODEL)),
+        Query("queueing.list_queued", "dispatcher", each_model, lambda s: queueing.list_queued(s, MODEL)),
         Query(
-            "queueing.count_dispatched",
+            "queueing.list_ready",
             "dispatcher",
-            "with each, for a model",
-            lambda s: queueing.count_dispatched(s, MODEL),
+            each_model,
+            lambda s: queueing.list_ready(s, MODEL, open_windows=(), limit=16),
         ),
-        Query(
-            "queueing.dispatch_waiting",
-            "dispatcher",
-            "with each, for a model",
-            lambda s: queueing.dispatch_waiting(s, MODEL, limit=16),
-        ),
+        Query("queueing.dispatch", "dispatcher", each_model, lambda s: queueing.dispatch(s, MODEL, [waiting.id])),
+        Query("queueing.jobs_in_flight", "API", "once a page of jobs", lambda s: queueing.jobs_in_flight(s, [MODEL])),
+        Query("jobs.expire", "reaper", "every second", jobs.expire),
         Query("shards.find_shard", "worker", shard_start, lambda s: shards.find_shard(s, dispatched.id)),
         Query(
             "leases.take_lease",
@@ -155,7 +157,10 @@ def queries(session: Session) -> list[Query]:
             lambda s: shards.list_shards(s, ended.id, from_index=64),
         ),
         Query(
-            "deletion.mark_expired", "cleaner", "every 2 s", lambda s: deletion.mark_expired(s, keep_days=365, limit=20)
+            "deletion.mark_outdated",
+            "cleaner",
+            "every 2 s",
+            lambda s: deletion.mark_outdated(s, keep_days=365, limit=20),
         ),
         Query("deletion.list_marked", "cleaner", "every 2 s", lambda s: deletion.list_marked(s, limit=20)),
         Query(
@@ -362,14 +367,12 @@ What they took before, on 10,000 jobs and 1,980,000 shards, 117,968 of them wait
 | `jobs.list_unread` | 15.6 | Read every job of each team, ended ones too, to count those of the last minute. |
 | | | Now indexes of jobs by `started_at` and `finished_at` say it, once for all teams. |
 | `watching.count_open_shards` | 404.5 | Read the row of each open shard. Now counts by job in the indexes first. |
-| `deletion.mark_expired` | 8.8 | Went through all ended jobs, as no index answers for a clock that goes on. |
+| `deletion.mark_outdated` | 8.8 | Went through all ended jobs, as no index answers for a clock that goes on. |
 | | | Now compares with the transaction's time. |
 
 ## What is left
 
-`queueing.dispatch_waiting` and `queueing.models_with_waiting_shards` sort or count everything that waits, and the first
-counts what is in flight by reading all of `shards`: they grow with the backlog and the history. They are what bounds
-the dispatcher where much waits ([scaling](scaling.md)). `naming.list_unused_uploads` reads uploads by their index in
+`naming.list_unused_uploads` reads uploads by their index in
 pages; it runs when the collector does, in hours.
 """
 

@@ -16,7 +16,7 @@ from orchestrator.client._steps import Driver, Emit, Pause, Step, Work, drain, w
 from orchestrator.schemas import KeyCreate
 from tests.unit.test_client import NOW, VIEW
 
-TEAM = {"id": "t", "name": "n", "created_at": NOW}
+TEAM = {"id": "t", "name": "n", "weight": 1, "created_at": NOW}
 
 
 LISTS = ("failures", "events", "audit", "models", "workers", "keys", "teams")
