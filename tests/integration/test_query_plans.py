@@ -21,13 +21,15 @@ def explained(settings: Settings) -> Iterator[list[tuple[Query, set[str]]]]:
     """Each query of the page, and the tables that some statement of it reads whole."""
     migrate(settings)
     engine = connect(settings.database_url.get_secret_value(), statement_timeout_seconds=120)
-    with engine.connect() as connection:
-        fill(connection, SIZE)
-    with session_factory(engine)() as session:
-        known = queries(session)
-    explainer = Explainer(engine, rounds=1)
-    yield [(query, set().union(*map(sequential_scans, explainer.explain(query)))) for query in known]
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            fill(connection, SIZE)
+        with session_factory(engine)() as session:
+            known = queries(session)
+        explainer = Explainer(engine, rounds=1)
+        yield [(query, set().union(*map(sequential_scans, explainer.explain(query)))) for query in known]
+    finally:
+        engine.dispose()
 
 
 def test_no_frequent_query_reads_all_of_a_table_that_grows(explained: list[tuple[Query, set[str]]]) -> None:
