@@ -195,6 +195,7 @@ class _JobCheck:
             "results": sum("failure" not in line for line in lines),
             "failures": sum("failure" in line for line in lines),
             "cancelled": cancelled,
+            "reused": sum(shard["num_reused"] for shard in shards),
         }
         digests = {
             name: _described(value) for name, value in (("results.jsonl", results), ("failures.jsonl", failures))
