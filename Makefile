@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos up down bench full-size fuzz migration clean
+.PHONY: help demo test check lint chaos up down bench full-size fuzz migration clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -19,12 +19,14 @@ $(READY): pyproject.toml
 demo: $(READY) ## set up, start the local stack, caption pictures and draw prompts into demo-output/
 	$(BIN)/python docs/demo.py
 
-check: $(READY) ## format, lint, types, import rules and unit tests; a minute or two, offline
+check: lint ## format, lint, types, import rules and unit tests; two or three minutes, offline
+	$(PYTEST) tests/unit tests/architecture
+
+lint: $(READY) ## of these, all but the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) tests/unit tests/architecture
 
 test: $(READY) ## every test that needs no GPU, on real local servers
 	$(PYTEST) -m "not full_size"

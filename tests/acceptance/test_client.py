@@ -51,7 +51,7 @@ def test_sending_that_was_interrupted_goes_on_where_it_was(
     hurt_system: System, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
-        (tmp_path / f"{number}.jpg").write_bytes((photos / "photo-00.jpg").read_bytes().ljust(2**21, b"."))
+        (tmp_path / f"{number}.jpg").write_bytes((photos / "photo-00.jpg").read_bytes().ljust(2**21, b"%d" % number))
     sent: list[str] = []
     put = Transfers.put_pieces
 
@@ -66,7 +66,7 @@ def test_sending_that_was_interrupted_goes_on_where_it_was(
         with pytest.raises(TransferFailed):
             client.caption(tmp_path, max_tokens=4, idempotency_key="interrupted")
         assert sorted(sent) == [f"{number:09d}.jpg" for number in range(6)]
-        (tmp_path / "3.jpg").write_bytes((photos / "photo-01.jpg").read_bytes().ljust(2**21, b"."))
+        (tmp_path / "3.jpg").write_bytes((photos / "photo-01.jpg").read_bytes().ljust(2**21, b"%d" % number))
         sent.append("broken here")
         job = client.caption(tmp_path, max_tokens=4, idempotency_key="interrupted")
         assert sent[7:] == ["000000003.jpg", "manifest.jsonl"], "what is there as it is here is not sent again"
