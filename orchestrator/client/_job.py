@@ -16,8 +16,7 @@ from orchestrator.client._outputs import Existing, Form, Output, Sidecar, downlo
 from orchestrator.client._parts import finished_results
 from orchestrator.client._progress import ProgressBar
 from orchestrator.client._retries import MAX_SILENCE_SECONDS, Patience, growing_pauses
-from orchestrator.client._steps import Emit, Steps, Stream
-from orchestrator.client._steps import pause as let_time_go_by
+from orchestrator.client._steps import Emit, Pause, Steps, Stream
 from orchestrator.client._transfers import Transfers
 from orchestrator.client._verify import Verification, verify_job
 from orchestrator.schemas import (
@@ -103,7 +102,7 @@ class JobCalls(Generic[J]):
                 if time.monotonic() + seconds > give_up_at:
                     reason = "the server does not answer" if view is None else view.waiting_reason or ""
                     raise JobNotEnded(f"{self.id} is {self.view.state} after {timeout_seconds} s: {reason}")
-                yield from let_time_go_by(seconds)
+                yield Pause(seconds)
         raise AssertionError("unreachable")
 
     @Listing

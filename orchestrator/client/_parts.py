@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from orchestrator.client._errors import TransferFailed
 from orchestrator.client._lines import Line
 from orchestrator.client._retries import MAX_SILENCE_SECONDS, Patience, growing_pauses
-from orchestrator.client._steps import Emit, Stream, pause, work
+from orchestrator.client._steps import Emit, Pause, Stream, work
 from orchestrator.schemas import PartView
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def finished_results(job: JobCalls[Any], shape: Callable[[Line], T], *, follow: 
     while True:
         page = yield from patience.ask(job.look_at_parts(index, PAGE_SHARDS))
         if page is None:
-            yield from pause(next(pauses))
+            yield Pause(next(pauses))
             continue
         failed_at = yield from _read_shards(job, page.parts, shape, renewed_at)
         if failed_at is not None:
@@ -44,7 +44,7 @@ def finished_results(job: JobCalls[Any], shape: Callable[[Line], T], *, follow: 
         elif page.complete or (page.next_index == index and not follow):
             return
         elif page.next_index == index:
-            yield from pause(next(pauses))
+            yield Pause(next(pauses))
             yield from patience.ask(job.look())
         else:
             index, pauses = page.next_index, growing_pauses()

@@ -12,7 +12,7 @@ from typing import TypeVar
 import httpx
 
 from orchestrator.client._errors import ConnectionFailed, ServerError
-from orchestrator.client._steps import Steps, pause
+from orchestrator.client._steps import Pause, Steps
 
 RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_DELAY_SECONDS = 0.25
@@ -43,7 +43,7 @@ def with_retries(attempt: Callable[[], Steps[T]], *, max_retries: int) -> Steps[
             if retry == max_retries:
                 raise again.cause from None
             backoff = min(FIRST_DELAY_SECONDS * 2**retry, MAX_DELAY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311
-            yield from pause(backoff if again.after_seconds is None else again.after_seconds)
+            yield Pause(backoff if again.after_seconds is None else again.after_seconds)
     raise AssertionError("unreachable")
 
 

@@ -70,10 +70,6 @@ def work(function: Callable[[], T]) -> Steps[T]:
     return answer
 
 
-def pause(seconds: float) -> Steps[None]:
-    yield Pause(seconds)
-
-
 def drain(stream: Stream[T, R], take: Callable[[T], object]) -> Steps[R]:
     """Do a stream's steps, and give its values away one by one."""
     resume: Callable[[], Step | Emit[T]] = partial(next, stream)

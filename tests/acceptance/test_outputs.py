@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -193,6 +194,30 @@ def test_skip_submits_what_is_missing_and_adds_it(
     if name == "folder":
         assert len(list(out.glob("*.txt"))) == 105
         client.caption(photos / "4", model="chaos", out=out, existing="overwrite").cancel()
+
+
+def test_skip_draws_what_is_missing_and_adds_it(client: Client, tmp_path: Path) -> None:
+    out, table = tmp_path / "out", tmp_path / "a.parquet"
+    prompts = [f"prompt {n}" for n in range(8)]
+    first = client.generate(prompts[:5], model="chaos", images=2)
+    first.wait(60)
+    first.download(out)
+    first.download(table)
+    with pytest.raises(BadOutput, match="holds results already"):
+        client.generate(prompts, model="chaos", out=out)
+    second = client.generate(["another", *prompts[1:]], model="chaos", images=2, out=out, existing="skip")
+    assert second.wait(60).items.total == 4, "the prompt counts too"
+    for _ in range(2):
+        second.download(out, existing="skip")
+        second.download(table, existing="skip")
+    rows = read_rows(out)
+    assert [row["prompt"] for row in rows] == [*prompts[:5], "another", *prompts[5:]]
+    assert [row["index"] for row in rows] == list(range(9))
+    for row in rows:
+        for image in row["images"]:
+            assert hashlib.sha256((out / image["file"]).read_bytes()).hexdigest() == image["sha256"]
+    assert sorted(image["file"] for row in rows for image in row["images"]) == sorted(p.name for p in out.glob("*.png"))
+    assert [row["prompt"] for row in read_rows(table)] == [row["prompt"] for row in rows]
 
 
 def test_existing_sidecars(client: Client, tmp_path: Path) -> None:
