@@ -280,7 +280,7 @@ def test_doctor_finds_a_healthy_system(system: System) -> None:
 
 def test_usage_errors_are_told_before_anything_is_submitted(system: System, photos: Path) -> None:
     cases = [
-        (["caption", str(photos), "--out", "x.parquet"], 1, "parquet"),
+        (["caption", str(photos), "--out", "x.xlsx"], 1, "parquet"),
         (["caption", "/nothing/here", "--out", "x.jsonl"], 1, "no such file"),
         (["caption", str(photos), "--temperature", "-1", "--out", "x.jsonl"], 1, "temperature"),
         (["caption", str(photos), "--model", "typo", "--out", "x.jsonl"], 1, "typo"),
