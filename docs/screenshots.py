@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from PIL import Image  # noqa: E402
 from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
 
 from janus_core.evaluation.prompts import spread_prompts  # noqa: E402
@@ -28,6 +29,7 @@ from orchestrator.settings import DEFAULT_MODEL  # noqa: E402
 from tests.system import System, product_settings  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
+MAX_BYTES = 150_000  # of a picture in the docs; one that is larger gets a palette
 CHROMIUM = "/usr/bin/chromium"
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
@@ -116,7 +118,10 @@ def shoot_for_docs(browser: Browser, system: System, key: str, paths: dict[str, 
         ("dashboard-gallery", "gallery-drawings", "dark"),
     ):  # fmt: skip
         page = signed_in(browser, system, key, DESKTOP, scheme)
-        shoot(page, system.url + paths[page_name], PICTURES / f"{name}.png", whole=False)
+        path = PICTURES / f"{name}.png"
+        shoot(page, system.url + paths[page_name], path, whole=False)
+        if path.stat().st_size > MAX_BYTES:
+            Image.open(path).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
 
 
 def shoot_all(browser: Browser, system: System, key: str, paths: dict[str, str], folder: Path) -> None:
