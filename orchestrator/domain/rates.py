@@ -19,13 +19,18 @@ class RateLimit:
         clock: seconds, from any start.
     """
 
-    _MAX_KEPT = 10_000
+    MAX_KEPT = 10_000
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
         self._clock = clock
         self._full_at: dict[str, float] = {}  # when a team's bucket will be full again
         self._lock = threading.Lock()
+
+    @property
+    def num_kept(self) -> int:
+        """Buckets that are remembered."""
+        return len(self._full_at)
 
     def take(self, team_id: str) -> float:
         """Take one request: 0, or the seconds until there will be one, and then none is taken."""
@@ -38,6 +43,6 @@ class RateLimit:
             if wait_seconds > 1e-9:  # what floating point adds up wrongly
                 return wait_seconds
             self._full_at[team_id] = full_at
-            if len(self._full_at) > self._MAX_KEPT:  # full buckets say nothing
+            if len(self._full_at) > self.MAX_KEPT:  # full buckets say nothing
                 self._full_at = {name: at for name, at in self._full_at.items() if at > now}
             return 0.0

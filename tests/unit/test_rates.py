@@ -44,3 +44,13 @@ def test_the_seconds_asked_for_are_enough() -> None:
 def test_nought_is_no_limit() -> None:
     rates = RateLimit(0)
     assert {rates.take("a") for _ in range(1000)} == {0.0}
+
+
+def test_buckets_that_are_full_again_are_forgotten() -> None:
+    now = 0.0
+    limit = RateLimit(60, clock=lambda: now)
+    for number in range(RateLimit.MAX_KEPT):
+        limit.take(f"address {number}")
+    now = 3600.0
+    limit.take("one more")
+    assert limit.num_kept == 1
