@@ -97,7 +97,7 @@ def _job_with_upload(page: Any, photos: Path, tmp_path: Path, faults: list[Any])
     assert len(sent) == 3
     page.locator("#job-state", has_text="completed").wait_for()  # without a reload of ours
     assert "3 of 3 items" in page.locator("#job-progress").inner_text()
-    assert page.locator("#job-failures").get_by_text("image_unreadable").is_visible()
+    page.locator("#job-failures").get_by_text("image_unreadable").wait_for()
     _examine(page, faults)
 
 
@@ -112,7 +112,7 @@ def _gallery_and_edit(page: Any, faults: list[Any]) -> None:
     page.get_by_role("button", name="Approve").click()
     page.get_by_text("Saved.").wait_for()
     assert page.get_by_role("textbox", name="Caption").input_value() == "a caption by hand"
-    assert page.get_by_text("The model said").is_visible()
+    page.get_by_text("The model said").wait_for()
     _examine(page, faults)
     page.get_by_role("link", name="Gallery").last.click()
     page.locator(".card", has_text="a caption by hand").get_by_text("approved").wait_for()
@@ -144,7 +144,7 @@ def _retry(page: Any) -> None:
     page.get_by_label("Where you are").get_by_role("link", name="Three pictures").click()
     page.get_by_role("button", name="Retry 1 failure").click()
     page.wait_for_url("**?note=retried")
-    assert page.get_by_role("heading", name="Three pictures (retry)").is_visible()
+    page.get_by_role("heading", name="Three pictures (retry)").wait_for()
     page.locator("#job-state", has_text="completed").wait_for()
 
 
