@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, select, tuple_, update
@@ -112,15 +111,6 @@ def fail(
     """validating -> failed: nothing of it became an item."""
     values = {"errors": list(errors[:MAX_ERRORS]), "num_refused": num_refused, "error_file_id": error_file_id}
     return _move(session, batch_id, (OpenaiState.validating,), OpenaiState.failed, failed_at=_NOW, **values)
-
-
-def list_late(session: Session, now: datetime) -> Sequence[str]:
-    """Ids of running jobs whose batch's window is over."""
-    late = (OpenaiBatchRow.state == OpenaiState.in_progress) & (OpenaiBatchRow.expires_at < now)
-    statement = select(JobRow.id).join(OpenaiBatchRow, OpenaiBatchRow.job_id == JobRow.id)
-    return session.scalars(
-        statement.where(late, JobRow.state.not_in(ENDED), JobRow.cancel_requested_at.is_(None))
-    ).all()
 
 
 def list_to_finish(session: Session) -> Sequence[str]:

@@ -9,13 +9,10 @@ import base64
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
-
-from sqlalchemy.orm import Session
 
 from orchestrator.artifacts.base import ObjectMissing, ObjectStore
 from orchestrator.db import jobs, openai_batches, openai_files
@@ -24,7 +21,6 @@ from orchestrator.db.tables import JobRow, OpenaiBatchRow
 from orchestrator.db.uploads import upload_prefix
 from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain import openai_answers
-from orchestrator.domain.errors import Conflict
 from orchestrator.domain.jobs import JobState
 from orchestrator.domain.openai_batches import OpenaiState, state_after
 from orchestrator.domain.shards import image_name
@@ -61,17 +57,10 @@ class OpenaiFinisher:
         self._one_by_one = OneByOne("openai-finisher", "openai_batch")
 
     def run_once(self, now: datetime) -> int:
-        """Stop the jobs of batches whose window is over; end the next batch whose job has ended: 1 if there was one."""
-        with self._sessions.begin() as session:
-            for job_id in openai_batches.list_late(session, now):
-                self._stop(session, job_id)
+        """End the next batch whose job has ended: 1 if there was one. Teams take turns."""
         with self._sessions() as session:
             batch_ids = openai_batches.list_to_finish(session)
         return self._one_by_one.run(batch_ids, self._finish, self._give_up, at_most=1)
-
-    def _stop(self, session: Session, job_id: str) -> None:
-        with suppress(Conflict):  # it may be merged just now: its window was long enough
-            jobs.request_cancel(session, jobs.get_job(session, job_id))
 
     def _finish(self, batch_id: str) -> bool:
         with self._sessions() as lock:
@@ -94,9 +83,8 @@ class OpenaiFinisher:
         """Both files, then the end of the batch in one transaction with their rows."""
         if batch.job_id is None:  # cancelled while it was validated
             return self._end(batch, OpenaiState.cancelled, {}, [])
-        is_late = job is not None and (job.finished_at or job.created_at) >= batch.expires_at
         job_state = JobState(job.state) if job is not None else None
-        state = state_after(job_state, cancel_asked=batch.cancelling_at is not None, is_late=is_late)
+        state = state_after(job_state, cancel_asked=batch.cancelling_at is not None)
         if job is None:
             message = f"{batch.job_id} was deleted before the batch's files were written"
             return self._end(batch, state, {}, [_trouble("job_deleted", message)])

@@ -229,6 +229,7 @@ class OpenaiReader:
                 options=options_for(kind, {}),
                 input={"upload": upload_id, "manifest": f"{batch.id}/manifest.jsonl"},
                 shard_items=max(1, self._shard_items[kind] * read.num_items // read.num_seeds),
+                deadline_at=batch.expires_at,
             )
             openai_batches.keep_upload(session, batch.id, upload_id)
             where = {"team_id": batch.team_id, "address": "the dispatcher"}

@@ -41,14 +41,12 @@ def window_seconds(text: str) -> int:
     return seconds
 
 
-def state_after(job: JobState | None, *, cancel_asked: bool, is_late: bool) -> OpenaiState:
+def state_after(job: JobState | None, *, cancel_asked: bool) -> OpenaiState:
     """How a batch ends whose job has ended so; None is a job that was deleted meanwhile."""
     if job is None or job is JobState.failed:
         return OpenaiState.failed
     if cancel_asked:
         return OpenaiState.cancelled
-    if job is JobState.expired or (job is JobState.cancelled and is_late):
+    if job is JobState.expired:
         return OpenaiState.expired
-    if job is JobState.cancelled:
-        return OpenaiState.cancelled
-    return OpenaiState.completed
+    return OpenaiState.cancelled if job is JobState.cancelled else OpenaiState.completed

@@ -171,17 +171,12 @@ def test_too_many_lines_and_files_that_are_gone(sessions: SessionFactory, store:
     assert batch_of(sessions, batch_id).errors[0]["code"] == "file_deleted"
 
 
-def test_a_late_batch_has_its_job_cancelled(sessions: SessionFactory, store: S3Store) -> None:
+def test_a_batchs_window_is_its_jobs_deadline(sessions: SessionFactory, store: S3Store) -> None:
     batch_id = make_batch(sessions, store, lines("a"), window_seconds=60)
     reader(sessions, store).run_once(now_of(sessions))
-    finisher = OpenaiFinisher(sessions, store, link_seconds=60)
-    finisher.run_once(now_of(sessions))
-    job_id = batch_of(sessions, batch_id).job_id or ""
+    batch = batch_of(sessions, batch_id)
     with sessions() as session:
-        assert jobs.get_job(session, job_id).cancel_requested_at is None
-    finisher.run_once(now_of(sessions) + timedelta(seconds=61))
-    with sessions() as session:
-        assert jobs.get_job(session, job_id).cancel_requested_at is not None
+        assert jobs.get_job(session, batch.job_id or "").deadline_at == batch.expires_at
 
 
 def test_files_go_when_they_are_deleted_or_their_time_is_over(sessions: SessionFactory, store: S3Store) -> None:

@@ -145,11 +145,9 @@ def test_windows() -> None:
 
 
 def test_how_a_batch_ends() -> None:
-    plain = {"cancel_asked": False, "is_late": False}
-    assert state_after(JobState.completed, **plain) is OpenaiState.completed
-    assert state_after(JobState.completed, cancel_asked=False, is_late=True) is OpenaiState.completed
-    assert state_after(JobState.cancelled, cancel_asked=False, is_late=True) is OpenaiState.expired
-    assert state_after(JobState.cancelled, cancel_asked=True, is_late=True) is OpenaiState.cancelled
-    assert state_after(JobState.cancelled, **plain) is OpenaiState.cancelled, "by its job"
-    assert state_after(JobState.failed, **plain) is OpenaiState.failed
-    assert state_after(None, **plain) is OpenaiState.failed
+    assert state_after(JobState.completed, cancel_asked=False) is OpenaiState.completed
+    assert state_after(JobState.expired, cancel_asked=False) is OpenaiState.expired
+    assert state_after(JobState.expired, cancel_asked=True) is OpenaiState.cancelled
+    assert state_after(JobState.cancelled, cancel_asked=False) is OpenaiState.cancelled, "by its job"
+    assert state_after(JobState.failed, cancel_asked=False) is OpenaiState.failed
+    assert state_after(None, cancel_asked=False) is OpenaiState.failed
