@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections import deque
@@ -30,7 +29,7 @@ from orchestrator.domain.failures import Failure
 from orchestrator.domain.items import Item
 from orchestrator.domain.jobs import JobKind, options_for, seed_of
 from orchestrator.domain.names import clean_message
-from orchestrator.domain.shards import Part, finished_indexes, part_key, runs_of
+from orchestrator.domain.shards import finished_indexes
 from orchestrator.settings import Settings
 from orchestrator.telemetry import carried, get_logger
 from workers import metrics, outputs
@@ -40,6 +39,7 @@ from workers.errors import BadInput
 from workers.failures import WORLD_FAULTS, failure_of
 from workers.heartbeat import Hold
 from workers.inputs import Inputs
+from workers.part_writer import PartWriter
 from workers.preparing import Prepared, Preparer
 from workers.reuse import Record, Reuse, Reused
 
@@ -85,9 +85,7 @@ class Attempt:
         self._computing: dict[Future[Any], tuple[Item, Ticket]] = {}
         self._storing: dict[Future[Record | Reused | None], Item] = {}
         self._ended: SimpleQueue[Future[Any]] = SimpleQueue()  # of all four, in the order in which they ended
-        self._lines: dict[int, bytes] = {}
-        self._failures: list[ItemFailure] = []
-        self._next_part = 0
+        self._unstored = PartWriter(store, job.id, shard.id, hold.attempt)
         self._flushed_at = time.monotonic()
         self._give_way_at = time.monotonic() + settings.attempt_seconds
         self._closes_at = math.inf if seconds_left is None else time.monotonic() + seconds_left
@@ -102,7 +100,7 @@ class Attempt:
         with closing(self._reuse), pool:
             try:
                 while (self._waiting or self._equals or self._in_flight()) and self._hold.stop_reason is None:
-                    gave_way = self._give_way(self._waiting) or gave_way
+                    gave_way = self._give_way() or gave_way
                     self._start_items(pool)
                     self._collect(pool)
                     if self._is_flush_due():
@@ -257,19 +255,20 @@ class Attempt:
         self._reuse.finished(item, result)
         record = result.record if isinstance(result, Reused) else result
         own = {"options": item.options} if item.options else {}
-        self._lines[item.index] = outputs.encode_line(item.index, item.id, record | own | self._provenance)
+        self._unstored.add(item.index, outputs.encode_line(item.index, item.id, record | own | self._provenance))
 
     def _fail(self, item: Item, failure: Failure) -> None:
         self._reuse.failed(item)
         failure = replace(failure, message=clean_message(failure.message))
-        self._lines[item.index] = outputs.encode_line(item.index, item.id, outputs.failure_record(failure))
-        self._failures.append(ItemFailure(item.index, item.id, failure.code, failure.message, failure.attempts))
+        line = outputs.encode_line(item.index, item.id, outputs.failure_record(failure))
+        said = ItemFailure(item.index, item.id, failure.code, failure.message, failure.attempts)
+        self._unstored.add(item.index, line, said)
 
     # --- Flush and end --------------------------------------------------------------------------------------------
 
     def _is_flush_due(self) -> bool:
         seconds = time.monotonic() - self._flushed_at
-        is_much = len(self._lines) >= UNSTORED_ITEMS and seconds >= UNSTORED_SECONDS
+        is_much = len(self._unstored) >= UNSTORED_ITEMS and seconds >= UNSTORED_SECONDS
         return is_much or seconds >= self._settings.flush_seconds
 
     def _flush(self, end: Callable[[Session], None] | None = None) -> None:
@@ -278,7 +277,8 @@ class Attempt:
         Raises LeaseLost.
         """
         self._flushed_at = time.monotonic()
-        part, failures, identities = self._store_part(), self._failures, self._reuse.identities
+        part, failures = self._unstored.store(self._reuse.reused), self._unstored.failures
+        identities = self._reuse.identities
 
         def write(session: Session) -> None:
             if part is not None:
@@ -291,26 +291,8 @@ class Attempt:
         if part is not None:
             codes = [failure.code for failure in failures]
             metrics.part_flushed(self._job.kind, part, codes, time.monotonic() - self._flushed_at)
-            self._lines, self._failures = {}, []
+            self._unstored.clear()
             self._reuse.flushed()
-            self._next_part += 1
-
-    def _store_part(self) -> Part | None:
-        """The object of the finished lines, which nothing names yet; None where there are none."""
-        if not self._lines:
-            return None
-        data = b"".join(line for _, line in sorted(self._lines.items()))
-        failed = {failure.index for failure in self._failures}
-        part = Part(
-            part_key(self._job.id, self._shard.id, self._hold.attempt, self._next_part),
-            hashlib.sha256(data).hexdigest(),
-            len(data),
-            runs_of(index for index in self._lines if index not in failed),
-            runs_of(failed),
-            runs_of(self._reuse.reused),
-        )
-        self._store.put(part.key, data, "application/jsonl")
-        return part
 
     def _close(self, stop_reason: str | None) -> str:
         if stop_reason == "lost":
@@ -343,17 +325,20 @@ class Attempt:
         with self._sessions.begin() as session:
             write(session)
 
-    def _give_way(self, waiting: deque[Item]) -> str:
-        """Leave what has not begun to a later attempt, where it is time for that; why, where there is any."""
-        now, reason = time.monotonic(), ""
+    def _give_way(self) -> str:
+        """Leave what has not begun to a later attempt, where it is time for that; why, where there is any.
+
+        Items may come back to those that wait, as an equal one came to nothing: they are left too.
+        """
+        now = time.monotonic()
         if now > self._closes_at:
-            self._closes_at = math.inf
-            reason = "its window closed" if self._withdraw() or waiting else ""
-            waiting.clear()
-        elif now > self._give_way_at and waiting:
-            reason = "gave way"
-            waiting.clear()
-        return reason
+            is_some_left = self._withdraw() or bool(self._waiting)
+            self._waiting.clear()
+            return "its window closed" if is_some_left else ""
+        if now > self._give_way_at and self._waiting:
+            self._waiting.clear()
+            return "gave way"
+        return ""
 
     def _withdraw(self) -> bool:
         """Take back the items that the engine has not begun, and let it finish the others; whether there were any."""

@@ -7,16 +7,15 @@ from collections import OrderedDict
 from concurrent.futures import Future
 
 from orchestrator.artifacts.base import ObjectStore
-from orchestrator.domain.image_refs import ImageRef
+from orchestrator.domain.image_refs import BUNDLE_BYTES, ImageRef
 
-BLOCK_BYTES = 4 * 2**20  # a bundle of the client's is one
 MAX_BLOCKS = 16
 
 
 class Blocks:
     """The blocks that were wanted last. Whoever wants one that is on its way waits for it."""
 
-    def __init__(self, store: ObjectStore, *, block_bytes: int = BLOCK_BYTES, max_blocks: int = MAX_BLOCKS) -> None:
+    def __init__(self, store: ObjectStore, *, block_bytes: int = BUNDLE_BYTES, max_blocks: int = MAX_BLOCKS) -> None:
         self._store, self._block_bytes, self._max_blocks = store, block_bytes, max_blocks
         self._kept: OrderedDict[tuple[str, str, int], Future[bytes]] = OrderedDict()
         self._lock = threading.Lock()

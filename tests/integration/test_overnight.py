@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
@@ -15,7 +17,14 @@ from orchestrator.db import jobs, leases, queueing, teams
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.domain.jobs import JobState
+from orchestrator.settings import Settings
 from tests.integration.test_shards import World
+from tests.unit.test_engine_host import GatedEngine
+from workers.attempt import Attempt
+from workers.board import Board
+from workers.engine_host import EngineHost
+from workers.heartbeat import Hold
+from workers.inputs import open_inputs
 
 pytestmark = pytest.mark.services
 
@@ -98,6 +107,37 @@ def test_a_worker_knows_how_long_it_may_begin_items(world: World) -> None:
     (seconds,) = left - {None}
     assert seconds is not None
     assert 59 * 60 - 1 < seconds <= 3600
+
+
+def test_what_comes_back_after_the_window_closed_is_not_begun(world: World, settings: Settings) -> None:
+    """An item that waited for its equal is nobody's when that one is cancelled; its own window is over by then."""
+    world.make_job(items=1)
+    world.make_job(items=1, run_window=window_around(world, -60, 60))
+    engine = GatedEngine()
+    host, board = EngineHost({"m": engine}), Board(seconds=60)
+
+    def attempt(message: queueing.Message, seconds_left: float | None) -> tuple[Attempt, Hold]:
+        shard, hold = world.lease(message), Hold(message.shard_id, message.attempt)
+        assert shard is not None
+        with world.sessions() as session:
+            job = jobs.get_job(session, shard.job_id)
+        inputs = open_inputs(settings, world.store)
+        return Attempt(settings, world.sessions, world.store, inputs, host, board, job, shard, hold, seconds_left), hold
+
+    first, second = sorted(world.dispatch(), key=lambda message: world.shard(message.shard_id).closes_at is not None)
+    (computing, hold), (waiting, _) = attempt(first, None), attempt(second, 0.5)
+    with ThreadPoolExecutor(2) as threads:
+        ends = threads.submit(computing.run)
+        assert engine.begun.wait(10)
+        waits = threads.submit(waiting.run)
+        time.sleep(1)  # the window is over
+        hold.stop("cancel")
+        while not all(row.is_cancelled for row in engine.started):
+            time.sleep(0.01)
+        engine.gate.set()
+        assert (ends.result(10), waits.result(10)) == ("cancelled", "released")
+    host.close()
+    assert sum(map(len, engine.turns)) == 0, "one was cancelled, the other never asked"
 
 
 # --- Deadlines --------------------------------------------------------------------------------------------------------
