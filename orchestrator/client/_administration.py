@@ -11,7 +11,7 @@ from orchestrator.client._errors import ClientError, TransferFailed
 from orchestrator.client._faces import Call, Listing
 from orchestrator.client._http import new_idempotency_key
 from orchestrator.client._job import J
-from orchestrator.client._steps import Emit, Steps, Stream, work
+from orchestrator.client._steps import Steps, Stream, work
 from orchestrator.client._submission import Submission
 from orchestrator.schemas import (
     AuditPage,
@@ -148,12 +148,6 @@ class Administration(Submission[J]):
     @Listing
     def audit(self, team: str | None = None) -> Stream[AuditView, None]:
         """Who changed what, the newest first."""
-        before_id: int | None = None
-        while True:
-            params = {"team": team, "before_id": before_id}
-            page = yield from self._api.call(AuditPage, "GET", "/v1/audit", params=params)
-            for entry in page.audit:
-                yield Emit(entry)
-            before_id = page.next_id
-            if before_id is None:
-                return
+        return self._api.listed(
+            AuditPage, "/v1/audit", "before_id", lambda page: (page.audit, page.next_id), params={"team": team}
+        )

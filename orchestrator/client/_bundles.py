@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from orchestrator.client._sources import Region
+from orchestrator.domain.image_refs import BUNDLE_BYTES
 
 SMALL_FILE_BYTES = 2**20
-BUNDLE_BYTES = 4 * 2**20  # what a worker reads at a time
 STRETCH_BYTES = 32 * 2**20  # of a tar: sent again as a whole when the store did not answer
 GAP_BYTES = 2**20  # between two images of a tar; more is left out
 READ_BYTES = 2**20

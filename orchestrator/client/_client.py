@@ -15,7 +15,7 @@ from orchestrator.client._errors import ClientError
 from orchestrator.client._faces import Awaited, Blocking, Call, Listing
 from orchestrator.client._http import Api
 from orchestrator.client._job import AsyncJob, J, Job
-from orchestrator.client._steps import AsyncDriver, Driver, Emit, Steps, Stream
+from orchestrator.client._steps import AsyncDriver, Driver, Steps, Stream
 from orchestrator.client._transfers import Transfers
 from orchestrator.domain.jobs import JobState
 from orchestrator.domain.keys import PREFIX, parse_key
@@ -69,15 +69,13 @@ class ClientCalls(Administration[J]):
     @Listing
     def jobs(self, *, state: JobState | str | None = None) -> Stream[J, None]:
         """The team's jobs, newest first."""
-        cursor: str | None = None
-        while True:
-            params = {"state": state, "cursor": cursor}
-            page = yield from self._api.call(JobPage, "GET", "/v1/jobs", params=params)
-            for view in page.jobs:
-                yield Emit(self._job(view))
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        return self._api.listed(
+            JobPage,
+            "/v1/jobs",
+            "cursor",
+            lambda page: (map(self._job, page.jobs), page.next_cursor),
+            params={"state": state},
+        )
 
 
 class Client(ClientCalls[Job], Blocking):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,9 +13,10 @@ from pydantic import BaseModel
 
 from orchestrator.client._errors import ConnectionFailed, error_for
 from orchestrator.client._retries import RETRY_STATUSES, TryAgain, retry_after_seconds, with_retries
-from orchestrator.client._steps import Send, Steps
+from orchestrator.client._steps import Emit, Send, Steps, Stream
 
 A = TypeVar("A", bound=BaseModel)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,30 @@ class Api:
         step = Send(method, path, given, body, headers, self.timeout_seconds)
         repeatable = repeatable or method in ("GET", "DELETE") or idempotency_key is not None
         return (yield from with_retries(lambda: self._try(step, repeatable), max_retries=self.max_retries))
+
+    def listed(
+        self,
+        answer: type[A],
+        path: str,
+        cursor: str,
+        read: Callable[[A], tuple[Iterable[T], str | int | None]],
+        *,
+        params: dict[str, Any] | None = None,
+    ) -> Stream[T, None]:
+        """What a list holds, page by page.
+
+        Args:
+            cursor: the parameter that says where a page begins; the first page has none.
+            read: a page's entries, and where the next one begins: None behind the last.
+        """
+        begin: str | int | None = None
+        while True:
+            page = yield from self.call(answer, "GET", path, params={**(params or {}), cursor: begin})
+            entries, begin = read(page)
+            for entry in entries:
+                yield Emit(entry)
+            if begin is None:
+                return
 
     def _try(self, step: Send, repeatable: bool) -> Steps[httpx.Response]:
         try:

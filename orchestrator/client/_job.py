@@ -16,7 +16,7 @@ from orchestrator.client._outputs import Existing, Form, Output, Sidecar, downlo
 from orchestrator.client._parts import finished_results
 from orchestrator.client._progress import ProgressBar
 from orchestrator.client._retries import MAX_SILENCE_SECONDS, Patience, growing_pauses
-from orchestrator.client._steps import Emit, Pause, Steps, Stream
+from orchestrator.client._steps import Pause, Steps, Stream
 from orchestrator.client._transfers import Transfers
 from orchestrator.client._verify import Verification, verify_job
 from orchestrator.schemas import (
@@ -108,24 +108,14 @@ class JobCalls(Generic[J]):
     @Listing
     def failures(self) -> Stream[FailureView, None]:
         """Items without a result, in item order."""
-        after: int | None = -1
-        while after is not None:
-            path = f"/v1/jobs/{self.id}/failures"
-            page = yield from self._api.call(FailuresPage, "GET", path, params={"after_index": after})
-            for failure in page.failures:
-                yield Emit(failure)
-            after = page.next_index
+        path = f"/v1/jobs/{self.id}/failures"
+        return self._api.listed(FailuresPage, path, "after_index", lambda page: (page.failures, page.next_index))
 
     @Listing
     def events(self) -> Stream[EventView, None]:
         """What happened to the job and its shards, in order."""
-        after: int | None = 0
-        while after is not None:
-            path = f"/v1/jobs/{self.id}/events"
-            page = yield from self._api.call(EventsPage, "GET", path, params={"after_id": after})
-            for event in page.events:
-                yield Emit(event)
-            after = page.next_id
+        path = f"/v1/jobs/{self.id}/events"
+        return self._api.listed(EventsPage, path, "after_id", lambda page: (page.events, page.next_id))
 
     # --- Change ---------------------------------------------------------------------------------------------------
 
@@ -259,13 +249,8 @@ class JobCalls(Generic[J]):
         return (yield from self._api.call(PartsPage, "GET", f"/v1/jobs/{self.id}/results", params=params))
 
     def look_at_edits(self) -> Stream[EditView, None]:
-        after: int | None = -1
-        while after is not None:
-            path = f"/v1/jobs/{self.id}/edits"
-            page = yield from self._api.call(EditsPage, "GET", path, params={"after_index": after})
-            for edit in page.edits:
-                yield Emit(edit)
-            after = page.next_index
+        path = f"/v1/jobs/{self.id}/edits"
+        return self._api.listed(EditsPage, path, "after_index", lambda page: (page.edits, page.next_index))
 
     def make_urls(self, names: list[str]) -> Steps[list[str]]:
         body = DownloadsCreate(names=names).model_dump()
