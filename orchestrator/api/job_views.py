@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -15,7 +16,7 @@ from orchestrator.db.session import database_now
 from orchestrator.db.shards import parts_of
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.domain.errors import InvalidRequest
-from orchestrator.domain.jobs import Counts, JobState
+from orchestrator.domain.jobs import Counts, JobState, was_late
 from orchestrator.domain.shards import ShardState
 from orchestrator.domain.windows import parse_window
 from orchestrator.schemas import JobItems, JobView, PartsPage, PartView
@@ -51,13 +52,7 @@ def _view(job: JobRow, counts: Counts, waiting_reason: str | None, now: datetime
         state=job.state,
         state_reason=job.state_reason,
         waiting_reason=waiting_reason,
-        items=JobItems(
-            total=counts.total,
-            results=counts.results,
-            failures=counts.failures,
-            cancelled=counts.cancelled,
-            reused=counts.reused,
-        ),
+        items=JobItems(**asdict(counts)),
         items_per_second=rate,
         eta_seconds=left / rate if rate and running else None,
         priority=job.priority,
@@ -87,14 +82,11 @@ def _waiting_reason(
     """Why nothing comes out right now, from real state; None where something does or the job has ended."""
     if JobState(job.state).ended:
         return None
-    if (
-        job.cancel_requested_at is not None
-        and job.deadline_at is not None
-        and job.cancel_requested_at >= job.deadline_at
-    ):
-        return "its deadline has passed; workers drop what they hold within seconds"
     if job.cancel_requested_at is not None:
-        return "it is being cancelled; workers drop what they hold within seconds"
+        why = (
+            "its deadline has passed" if was_late(job.cancel_requested_at, job.deadline_at) else "it is being cancelled"
+        )
+        return f"{why}; workers drop what they hold within seconds"
     if job.paused_at is not None:
         return f"it was paused at {job.paused_at:%Y-%m-%d %H:%M} UTC; `janus jobs resume {job.id}` goes on"
     if job.state == JobState.accepted:

@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import case, func, literal, select, text, union_all
 from sqlalchemy.orm import Session, aliased
 
 from orchestrator.db.tables import JobRow, ShardRow, WorkerRow
-from orchestrator.db.workers import ALIVE_SECONDS, list_workers, models_served
+from orchestrator.db.workers import heartbeat_age, is_alive, list_workers, models_served
 from orchestrator.domain.jobs import JobState
 from orchestrator.domain.shards import ShardState
 
@@ -84,8 +83,7 @@ def count_workers(session: Session) -> Counter[tuple[str, str]]:
 def oldest_heartbeats(session: Session) -> dict[str, float]:
     """Seconds since the oldest heartbeat among live workers, by model."""
     model = func.unnest(WorkerRow.models).label("model")
-    alive = (WorkerRow.stopped_at.is_(None), _age() < ALIVE_SECONDS)
-    statement = select(model, func.max(_age())).where(*alive).group_by(model)
+    statement = select(model, func.max(heartbeat_age())).where(is_alive()).group_by(model)
     return {model: float(age) for model, age in session.execute(statement)}
 
 
@@ -108,8 +106,10 @@ def list_silent_workers(session: Session) -> list[SilentWorker]:
         .where(later.id != WorkerRow.id, later.host == WorkerRow.host, later.started_at > WorkerRow.heartbeat_at)
         .exists()
     )
-    silent = (WorkerRow.stopped_at.is_(None), _age() >= ALIVE_SECONDS, _age() < 86_400, ~was_replaced)
-    statement = select(WorkerRow.id, WorkerRow.host, WorkerRow.models, _age()).where(*silent).order_by(_age())
+    silent = (WorkerRow.stopped_at.is_(None), ~is_alive(), heartbeat_age() < 86_400, ~was_replaced)
+    statement = (
+        select(WorkerRow.id, WorkerRow.host, WorkerRow.models, heartbeat_age()).where(*silent).order_by(heartbeat_age())
+    )
     return [SilentWorker(w, host, models, float(age)) for w, host, models, age in session.execute(statement)]
 
 
@@ -135,7 +135,3 @@ def count_dead_rows(session: Session) -> dict[str, int]:
     """By table, as Postgres estimates it."""
     statement = text("SELECT relname, n_dead_tup FROM pg_stat_user_tables WHERE relname = ANY(:tables)")
     return {row.relname: row.n_dead_tup for row in session.execute(statement, {"tables": list(HOT_TABLES)})}
-
-
-def _age() -> Any:
-    return func.extract("epoch", func.clock_timestamp() - WorkerRow.heartbeat_at)

@@ -82,11 +82,11 @@ def list_workers(session: Session, *, seen_within_seconds: int = 86_400) -> list
         .group_by(ShardRow.worker_id)
         .subquery()
     )
-    alive = _is_alive()
+    alive = is_alive()
     statement = (
         select(WorkerRow, alive, func.coalesce(held.c.shards, 0))
         .outerjoin(held, held.c.worker_id == WorkerRow.id)
-        .where(_age() < seen_within_seconds)
+        .where(heartbeat_age() < seen_within_seconds)
         .order_by(alive.desc(), WorkerRow.started_at)
     )
     return [
@@ -97,7 +97,7 @@ def list_workers(session: Session, *, seen_within_seconds: int = 86_400) -> list
 
 def models_served(session: Session) -> frozenset[str]:
     """Models that a live worker serves now; asked with every view of an open job, so not by way of a thousand rows."""
-    return frozenset(session.scalars(select(func.unnest(WorkerRow.models)).where(_is_alive()).distinct()))
+    return frozenset(session.scalars(select(func.unnest(WorkerRow.models)).where(is_alive()).distinct()))
 
 
 def has_dispatched_shards(session: Session, models: Sequence[str]) -> bool:
@@ -114,10 +114,11 @@ def prune_workers(session: Session, *, older_than_days: int = 7) -> None:
     )
 
 
-def _is_alive() -> ColumnElement[bool]:
-    return (_age() < ALIVE_SECONDS) & WorkerRow.stopped_at.is_(None)
+def is_alive() -> ColumnElement[bool]:
+    """Of a worker's row."""
+    return (heartbeat_age() < ALIVE_SECONDS) & WorkerRow.stopped_at.is_(None)
 
 
-def _age() -> ColumnElement[Any]:
+def heartbeat_age() -> ColumnElement[Any]:
     """Seconds since the last heartbeat."""
     return func.extract("epoch", func.clock_timestamp() - WorkerRow.heartbeat_at)

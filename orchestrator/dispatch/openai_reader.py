@@ -23,14 +23,15 @@ from orchestrator.db.uploads import upload_prefix
 from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.ids import new_id
+from orchestrator.domain.image_refs import BUNDLE_BYTES
 from orchestrator.domain.jobs import JobKind, options_for
 from orchestrator.domain.openai_answers import encode, refused_line
 from orchestrator.domain.openai_batches import ENDPOINTS, MAX_ERRORS, OpenaiState
 from orchestrator.domain.openai_lines import Line, LineRefused, read_line
+from orchestrator.domain.used_ids import UsedIds
 from orchestrator.telemetry import get_logger
 
 MAX_TRIES = 5
-BUNDLE_BYTES = 4 * 2**20  # images that came inline, many to an object
 LOOK_EVERY = 500  # lines, whether somebody cancelled meanwhile
 
 
@@ -64,7 +65,7 @@ class _Read:
     num_seeds: int = 0
     num_refused: int = 0
     errors: list[dict[str, Any]] = field(default_factory=list)
-    seen: set[int] = field(default_factory=set)  # hashes of the ids
+    used_ids: UsedIds = field(default_factory=UsedIds)
 
 
 class OpenaiReader:
@@ -188,8 +189,6 @@ class OpenaiReader:
     def _check_against_others(self, read: _Read, line: Line) -> None:
         """A batch is of one model, and its ids differ: the first line that is right sets the model."""
         model = read.model or self._find_model(line.model)
-        if hash(line.custom_id) in read.seen:
-            raise _refused(line, "duplicate_custom_id", "custom_id", "was used before; ids must differ within a batch")
         if model is None:
             what = f"is {line.model[:100]!r}, which no worker has ever served; see GET /v1/models"
             raise _refused(line, "model_not_found", "body.model", what)
@@ -199,8 +198,9 @@ class OpenaiReader:
         if line.size and model.image_size and line.size != (model.image_size, model.image_size):
             what = f"must be 'auto' or '{model.image_size}x{model.image_size}', which is what {model.name} draws"
             raise _refused(line, "invalid_value", "body.size", what)
+        if not read.used_ids.add(line.custom_id, read.num_items):
+            raise _refused(line, "duplicate_custom_id", "custom_id", "was used before; ids must differ within a batch")
         read.model = model
-        read.seen.add(hash(line.custom_id))
 
     def _find_model(self, name: str) -> ModelRow | None:
         with self._sessions() as session:

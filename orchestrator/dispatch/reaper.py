@@ -20,8 +20,7 @@ from orchestrator.telemetry import get_logger
 
 
 class Reaper:
-    """Takes shards back from workers that stopped renewing, ends those that a cancelled job left waiting, and
-    lets jobs expire."""
+    """Takes shards back from silent workers, ends what a cancelled job left waiting, and lets jobs expire."""
 
     def __init__(self, sessions: SessionFactory, store: ObjectStore, *, max_crashes: int) -> None:
         self._sessions = sessions

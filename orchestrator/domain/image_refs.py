@@ -14,6 +14,7 @@ from orchestrator.domain.urls import MAX_URL_LENGTH, is_url
 
 MAX_IMAGES_PER_PROMPT = 16
 MAX_OBJECT_BYTES = 5 * 2**40  # of S3
+BUNDLE_BYTES = 4 * 2**20  # of an object with many small images, which is what a worker reads at a time
 _OBJECT_FIELDS, _PART_FIELDS = {"object"}, {"object", "offset", "num_bytes"}
 _SHA256 = re.compile("[0-9a-f]{64}")
 _is_safe_name = lru_cache(maxsize=64)(is_safe_name)  # as many parts of one object come in a row

@@ -212,7 +212,12 @@ def end_state(counts: Counts, *, cancelled_at: datetime | None, deadline_at: dat
     """How a job ends whose items are counted. What stopped it does not matter where it left nothing unfinished."""
     if cancelled_at is None or (counts.total and not counts.cancelled):
         return JobState.completed
-    return JobState.expired if deadline_at is not None and cancelled_at >= deadline_at else JobState.cancelled
+    return JobState.expired if was_late(cancelled_at, deadline_at) else JobState.cancelled
+
+
+def was_late(cancelled_at: datetime, deadline_at: datetime | None) -> bool:
+    """Whether it was its deadline that stopped a job, rather than somebody before it."""
+    return deadline_at is not None and cancelled_at >= deadline_at
 
 
 def _check_text(name: str, text: object, longest: int) -> None:
