@@ -34,6 +34,11 @@ def page_id(page: Path) -> str:
 each_page = pytest.mark.parametrize("page", PAGES, ids=page_id)
 
 
+@each_page
+def test_no_figure_is_still_to_be_filled_in(page: Path) -> None:
+    assert not re.findall(r"\b(?:MEASURED|TODO|TBD|FIXME)\b", page.read_text(encoding="utf-8"))
+
+
 def snippets(text: str) -> Iterator[str]:
     """Each line of fenced code that is not Python or JSON, and each piece of inline code."""
     for language, code in FENCED.findall(text):
