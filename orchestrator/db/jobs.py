@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_, union_all, update
+from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from orchestrator.db import events, webhooks
+from orchestrator.db.shards import IN_FLIGHT
 from orchestrator.db.tables import FailureRow, JobRow, ShardRow
 from orchestrator.domain.errors import Conflict, NotFound
 from orchestrator.domain.ids import new_id
@@ -268,8 +270,13 @@ def resume(session: Session, job: JobRow) -> None:
 
 def list_unread(session: Session) -> Sequence[str]:
     """Ids of jobs whose input is still to be read: the oldest of each team, then the second oldest, and so on."""
+    return session.scalars(_unread()).all()
+
+
+@cache  # asked many times a second, and slow to make
+def _unread() -> Select[str]:
     unread = (JobRow.state == JobState.accepted) & JobRow.cancel_requested_at.is_(None)
-    return session.scalars(_in_turns(unread, JobRow.started_at)).all()
+    return _in_turns(unread, JobRow.started_at)
 
 
 def start(session: Session, job_id: str, num_items: int) -> bool:
@@ -301,18 +308,16 @@ def fail(session: Session, job_id: str, reason: str) -> bool:
 
 def list_to_finish(session: Session) -> Sequence[str]:
     """Ids of jobs with nothing left to run: to be merged, or half merged by a finisher that died."""
+    return session.scalars(_to_finish()).all()
+
+
+@cache
+def _to_finish() -> Select[str]:
     waits = select(ShardRow.id).where(ShardRow.job_id == JobRow.id, ShardRow.state == ShardState.waiting).exists()
     cancelled_unread = (JobRow.state == JobState.accepted) & JobRow.cancel_requested_at.is_not(None)
-    all_done = (JobRow.state == JobState.running) & ~waits & JobRow.id.not_in(_IN_FLIGHT)
+    all_done = (JobRow.state == JobState.running) & ~waits & JobRow.id.not_in(IN_FLIGHT)
     condition = all_done | cancelled_unread | (JobRow.state == JobState.finishing)
-    return session.scalars(_in_turns(condition, JobRow.finished_at)).all()
-
-
-# Each state by its own index, which holds open shards only: those of a job that are done are not looked at.
-_IN_FLIGHT = union_all(
-    select(ShardRow.job_id).where(ShardRow.state == ShardState.dispatched),
-    select(ShardRow.job_id).where(ShardRow.state == ShardState.leased),
-)
+    return _in_turns(condition, JobRow.finished_at)
 
 
 def begin_finishing(session: Session, job_id: str) -> None:

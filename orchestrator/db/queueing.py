@@ -6,10 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Integer, cast, func, select, true, union, update
+from sqlalchemy import ColumnElement, Integer, cast, func, select, true, update
 from sqlalchemy.orm import Session
 
 from orchestrator.db.ownership import EVERY_TEAM
+from orchestrator.db.shards import IN_FLIGHT
 from orchestrator.db.tables import JobRow, ShardRow, TeamRow
 from orchestrator.domain.jobs import JobState
 from orchestrator.domain.shards import ShardState
@@ -50,17 +51,9 @@ class InFlight:
 
 
 def jobs_in_flight(session: Session, models: Collection[str]) -> list[InFlight]:
-    """Of all teams. Each state is asked by its own index, which holds nothing that is done."""
-    found = union(
-        *(
-            select(ShardRow.job_id).where(ShardRow.state == state)
-            for state in (ShardState.dispatched, ShardState.leased)
-        )
-    ).subquery()
-    statement = (
-        select(JobRow.id, JobRow.model, JobRow.team_id)
-        .join(found, found.c.job_id == JobRow.id)
-        .where(JobRow.model.in_(list(models)))
+    """Of all teams."""
+    statement = select(JobRow.id, JobRow.model, JobRow.team_id).where(
+        JobRow.id.in_(IN_FLIGHT), JobRow.model.in_(list(models))
     )
     return [InFlight(*row) for row in session.execute(statement, execution_options=EVERY_TEAM)]
 

@@ -6,12 +6,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from orchestrator.db.tables import FailureRow, ShardRow
-from orchestrator.domain.shards import Part
+from orchestrator.domain.shards import Part, ShardState
+
+# Ids of jobs with a shard in the queue or in a worker's hands, once for each. Each state by its own index, which holds
+# open shards only: those of a job that are done are not looked at.
+IN_FLIGHT = union_all(
+    select(ShardRow.job_id).where(ShardRow.state == ShardState.dispatched),
+    select(ShardRow.job_id).where(ShardRow.state == ShardState.leased),
+)
 
 
 @dataclass(frozen=True)

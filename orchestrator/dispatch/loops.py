@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from orchestrator.db.session import SessionFactory, database_now
@@ -17,6 +18,24 @@ class Duty(Protocol):
     def run_once(self, now: datetime) -> int: ...
 
 
+class DatabaseClock:
+    """The database's time, asked for every few seconds and counted on from there: most rounds find nothing to do, and
+    asking would be half of their cost. Any thread may ask."""
+
+    def __init__(self, sessions: SessionFactory, *, every_seconds: float = 2.0) -> None:
+        self._sessions, self._every_seconds = sessions, every_seconds
+        self._lock = threading.Lock()
+        self._told: tuple[datetime, float] | None = None  # what it said, and when that was by our own clock
+
+    def now(self) -> datetime:
+        with self._lock:
+            if self._told is None or time.monotonic() - self._told[1] > self._every_seconds:
+                with self._sessions() as session:
+                    self._told = database_now(session), time.monotonic()
+            told, asked_at = self._told
+            return told + timedelta(seconds=time.monotonic() - asked_at)
+
+
 class Loops:
     """Threads that call `run_once` with the database's time until told to stop.
 
@@ -25,7 +44,7 @@ class Loops:
     """
 
     def __init__(self, sessions: SessionFactory, *, pause_seconds: float) -> None:
-        self._sessions = sessions
+        self._clock = DatabaseClock(sessions)
         self._pause_seconds = pause_seconds
         self._stop = threading.Event()
         self._wakes: list[threading.Event] = []
@@ -62,8 +81,7 @@ class Loops:
         while not self._stop.is_set():
             wake.clear()
             try:
-                with self._sessions() as session:
-                    now = database_now(session)
+                now = self._clock.now()
                 with metrics.one_round(name):
                     done = duty.run_once(now)
                 if done:
