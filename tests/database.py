@@ -1,14 +1,17 @@
-"""A fresh database and bucket for each test that asks, on servers that are started once."""
+"""A database, a Redis database and a bucket of its own for each test that asks, on servers that are started once."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 import pytest
+import redis
+from minio import Minio
+from minio.error import S3Error
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
@@ -17,6 +20,8 @@ from orchestrator.artifacts import S3Store, open_store
 from orchestrator.db.session import SessionFactory, connect, session_factory
 from orchestrator.settings import Settings
 from tests.system import settings_of
+
+_redis_databases = list(range(1, 16))  # of the 16 that a server has; 0 is the one that nobody was given
 
 
 @pytest.fixture
@@ -28,18 +33,47 @@ def environment(servers: Any) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def own_database(servers: Any) -> Iterator[dict[str, str]]:
-    """Where an empty database and bucket are, which go away at the end."""
+    """Where an empty database, an empty Redis database and an empty bucket are, which go away at the end.
+
+    Systems that live at the same time share nothing: neither the models that are served, nor the messages in a queue.
+    """
     given: dict[str, str] = servers.environment()
-    url = make_url(given["JANUS_DATABASE_URL"])
     name = f"test_{secrets.token_hex(4)}"
+    bucket = name.replace("_", "-")
+    with _own_tables(given, name) as tables, _own_redis(given) as redis_url:
+        own = given | {"JANUS_DATABASE_URL": tables, "JANUS_REDIS_URL": redis_url, "JANUS_S3_BUCKET": bucket}
+        yield own
+        # A bucket has volumes of its own, of which the store has not many.
+        with suppress(S3Error):
+            operators_view(own).remove_bucket(bucket)
+
+
+@contextmanager
+def _own_tables(given: dict[str, str], name: str) -> Iterator[str]:
+    url = make_url(given["JANUS_DATABASE_URL"])
     admin = url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    bucket = name.replace("_", "-")
-    own = url.set(database=name).render_as_string(hide_password=False)
-    yield given | {"JANUS_DATABASE_URL": own, "JANUS_S3_BUCKET": bucket}
+    yield url.set(database=name).render_as_string(hide_password=False)
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def _own_redis(given: dict[str, str]) -> Iterator[str]:
+    number = _redis_databases.pop()
+    url = given["JANUS_REDIS_URL"].removesuffix("/0") + f"/{number}"
+    yield url
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    _redis_databases.append(number)
+
+
+def operators_view(environment: dict[str, str]) -> Minio:
+    """The store as its operator sees it, every bucket of it."""
+    settings = settings_of(environment)
+    keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
+    return Minio(settings.s3_endpoint.removeprefix("http://"), *keys, secure=False, region=settings.s3_region)
 
 
 @pytest.fixture

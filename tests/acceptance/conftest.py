@@ -20,7 +20,10 @@ __all__ = ["environment"]
 def system(servers: Any, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     logs = tmp_path_factory.mktemp("system")
     watched = {"JANUS_METRICS_PORT": str(free_port()), "JANUS_ALLOW_PRIVATE_WEBHOOKS": "true"}
-    with running_system(servers.environment(), logs, f"tiny={tiny_checkpoint}", workers=2, **watched) as started:
+    with (
+        own_database(servers) as given,
+        running_system(given, logs, f"tiny={tiny_checkpoint}", workers=2, **watched) as started,
+    ):
         yield started
 
 
@@ -37,7 +40,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fast_system(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system with one worker whose engine computes nothing, for tests of what is around it; it shares no database."""
+    """A system with one worker whose engine computes nothing, for tests of what is around it."""
     with own_database(servers) as environment:
         system = System(environment, tmp_path_factory.mktemp("fast"), "chaos")
         try:

@@ -13,6 +13,7 @@ import pytest
 from orchestrator.client import BadSource, Conflict, TransferFailed
 from orchestrator.client._transfers import Transfers
 from orchestrator.domain.jobs import JobState
+from tests.database import own_database
 from tests.system import System, running_system
 
 pytestmark = pytest.mark.services
@@ -24,8 +25,10 @@ def hurt_system(servers: Any, tiny_checkpoint: Path, tmp_path_factory: pytest.Te
     """A system of our own whose links expire after two seconds."""
     logs = tmp_path_factory.mktemp("hurt")
     settings = {"JANUS_PRESIGNED_URL_SECONDS": str(LINK_SECONDS)}
-    environment, models = servers.environment(), f"tiny={tiny_checkpoint}"
-    with running_system(environment, logs, models, workers=1, **settings) as started:
+    with (
+        own_database(servers) as given,
+        running_system(given, logs, f"tiny={tiny_checkpoint}", workers=1, **settings) as started,
+    ):
         yield started
 
 

@@ -24,10 +24,9 @@ from pyarrow import parquet
 
 from orchestrator.client import BadSource, InvalidRequest, Job
 from orchestrator.domain.jobs import JobState
-from tests.database import environment
-from tests.system import System, running_system, settings_of
+from tests.database import operators_view, own_database
+from tests.system import System, running_system
 
-__all__ = ["environment"]
 pytestmark = pytest.mark.services
 COUNT = 1000
 PROMPT = "Tagged {tags}."
@@ -118,29 +117,27 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Forms:
 @pytest.fixture(scope="module")
 def system(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A worker with an engine that echoes, and two buckets, of which folders are open."""
-    given = servers.environment() | {"JANUS_S3_BUCKET": "inputs-own"}
     settings = {
-        "JANUS_INPUT_BUCKETS": "pictures/open/,team_of_nobody=pictures/theirs/,inputs-own/shared/",
         "JANUS_SHARDS_IN_FLIGHT": "4",
         "JANUS_ATTEMPT_SECONDS": "60",
     }
-    with running_system(given, tmp_path_factory.mktemp("logs"), "echo", workers=0, **settings) as started:
-        started.run("worker", "tests.echo_worker")
-        started.wait_for_workers(1)
-        yield started
+    logs = tmp_path_factory.mktemp("logs")
+    with own_database(servers) as given:
+        own = given["JANUS_S3_BUCKET"]
+        settings["JANUS_INPUT_BUCKETS"] = f"pictures/open/,team_of_nobody=pictures/theirs/,{own}/shared/"
+        with running_system(given, logs, "echo", workers=0, **settings) as started:
+            started.run("worker", "tests.echo_worker")
+            started.wait_for_workers(1)
+            yield started
 
 
 @pytest.fixture(scope="module")
-def bucket(system: System) -> Minio:
+def bucket(system: System) -> Iterator[Minio]:
     """The store, with a bucket of pictures, as its operator sees it."""
-    settings = settings_of(system.environment)
-    keys = {
-        "access_key": settings.s3_access_key.get_secret_value(),
-        "secret_key": settings.s3_secret_key.get_secret_value(),
-    }
-    client = Minio(settings.s3_endpoint.removeprefix("http://"), secure=False, region=settings.s3_region, **keys)
+    client = operators_view(system.environment)
     client.make_bucket("pictures")
-    return client
+    yield client
+    client.remove_bucket("pictures")
 
 
 def put(bucket: Minio, key: str, data: bytes, name: str = "pictures") -> None:
@@ -203,6 +200,7 @@ def test_a_thousand_pictures_in_memory(system: System, forms: Forms) -> None:
 
 
 def test_a_thousand_objects_that_lie_in_the_store(system: System, forms: Forms, bucket: Minio) -> None:
+    own = system.settings.s3_bucket
     for number, name in enumerate(forms.names):
         put(bucket, f"open/{name}", png(number))
     put(bucket, "open/notes.txt", b"no picture")
@@ -210,7 +208,7 @@ def test_a_thousand_objects_that_lie_in_the_store(system: System, forms: Forms, 
     shards = sorted(forms.folder.glob("shard-*.tar"))
     for shard in shards:
         put(bucket, f"open/tars/{shard.name}", shard.read_bytes())
-    sent_before = keys_below(bucket, "inputs-own", "uploads/")
+    sent_before = keys_below(bucket, own, "uploads/")
     in_order = sorted(range(COUNT), key=lambda number: forms.names[number])
     with system.client() as client:
         job = client.caption("s3://pictures/open/", prompt="{folder} {name}", shard_items=100)
@@ -218,9 +216,9 @@ def test_a_thousand_objects_that_lie_in_the_store(system: System, forms: Forms, 
         job = client.caption("s3://pictures/open/tars/shard-{000..009}.tar", prompt=PROMPT, shard_items=100)
         ids = [f"shard-{number // 100:03d}.tar/{name}" for number, name in enumerate(forms.names)]
         assert answers(job) == expected(ids, lambda number: f"Tagged {tags(number)}.")
-        assert keys_below(bucket, "inputs-own", "uploads/") == sent_before, "nothing was sent again"
+        assert keys_below(bucket, own, "uploads/") == sent_before, "nothing was sent again"
         job.delete()
-        system.wait_until(lambda: not keys_below(bucket, "inputs-own", f"jobs/{job.id}/"), "the job is deleted")
+        system.wait_until(lambda: not keys_below(bucket, own, f"jobs/{job.id}/"), "the job is deleted")
     assert len(keys_below(bucket, "pictures", "open/")) == COUNT + 11, "what a job only read stays"
 
 
@@ -265,21 +263,22 @@ def test_bad_rows_and_damaged_tars_cost_their_own_items(system: System, tmp_path
 
 def test_what_is_not_open_is_refused_in_a_job_and_in_a_line(system: System, bucket: Minio, tmp_path: Path) -> None:
     """As a stranger with a key would try it: another team's folder, uploads and results, and every way around."""
+    own = system.settings.s3_bucket
     put(bucket, "theirs/a.png", png(1))
     put(bucket, "open/mine/a.png", png(2))
     victim, stranger = (system.client(system.make_key(team)) for team in ("victims", "strangers"))
     (tmp_path / "secret.png").write_bytes(png(3))
     with victim, stranger:
         victim.caption(tmp_path / "secret.png").wait(60)
-        secrets = [*keys_below(bucket, "inputs-own", "uploads/"), *keys_below(bucket, "inputs-own", "jobs/")]
+        secrets = [*keys_below(bucket, own, "uploads/"), *keys_below(bucket, own, "jobs/")]
         closed = [
             "s3://pictures/theirs/a.png",
             "s3://pictures/open/../theirs/a.png",
             "s3://pictures/open//../theirs/a.png",
             "s3://pictures/open/%2e%2e/theirs/a.png",
-            "s3://inputs-own/shared/../uploads/",
-            "s3://inputs-own/",
-            *(f"s3://inputs-own/{key}" for key in secrets[-20:]),
+            f"s3://{own}/shared/../uploads/",
+            f"s3://{own}/",
+            *(f"s3://{own}/{key}" for key in secrets[-20:]),
         ]
         for url in closed:
             if "%2e" in url:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from janus_core.checkpoints.random import tiny_flow_config, write_random_checkpoint
+from tests.database import own_database
 from tests.system import System, running_system
 
 pytestmark = pytest.mark.services
@@ -19,9 +20,8 @@ pytestmark = pytest.mark.services
 @pytest.fixture(scope="module")
 def flow_system(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "flow", tiny_flow_config())
-    with running_system(
-        servers.environment(), tmp_path_factory.mktemp("flow-system"), f"flow={folder}", workers=1
-    ) as started:
+    logs = tmp_path_factory.mktemp("flow-system")
+    with own_database(servers) as given, running_system(given, logs, f"flow={folder}", workers=1) as started:
         yield started
 
 

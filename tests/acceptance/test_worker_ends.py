@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,12 +15,12 @@ pytestmark = pytest.mark.services
 
 
 def test_worker_that_is_stopped_gives_its_shards_back_at_once(
-    servers: Any, tiny_checkpoint: Path, tmp_path: Path
+    environment: dict[str, str], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     slow_lease = {"JANUS_LEASE_SECONDS": "120", "JANUS_HEARTBEAT_SECONDS": "20"}  # an expiry would take minutes
     models = f"stopped={tiny_checkpoint}"
     with (
-        running_system(servers.environment(), tmp_path, models, workers=1, **slow_lease) as system,
+        running_system(environment, tmp_path, models, workers=1, **slow_lease) as system,
         system.client() as client,
     ):
         job = client.generate([f"p{i}" for i in range(200)], model="stopped", images=2, shard_items=100)
@@ -37,11 +36,13 @@ def test_worker_that_is_stopped_gives_its_shards_back_at_once(
     assert "shard.lease_expired" not in events
 
 
-def test_long_shard_gives_way_and_loses_nothing(servers: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_long_shard_gives_way_and_loses_nothing(
+    environment: dict[str, str], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     models = f"long={tiny_checkpoint}"
     short_turns = {"JANUS_ATTEMPT_SECONDS": "1", "JANUS_SHARDS_IN_FLIGHT": "1"}
     with (
-        running_system(servers.environment(), tmp_path, models, workers=1, **short_turns) as system,
+        running_system(environment, tmp_path, models, workers=1, **short_turns) as system,
         system.client() as client,
         system.client(system.make_key("patient")) as other,
     ):
@@ -56,10 +57,12 @@ def test_long_shard_gives_way_and_loses_nothing(servers: Any, tiny_checkpoint: P
 
 
 @pytest.mark.timeout(300)
-def test_item_that_kills_its_worker_fails_alone(servers: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_item_that_kills_its_worker_fails_alone(
+    environment: dict[str, str], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     fast_lease = {"JANUS_LEASE_SECONDS": "2", "JANUS_HEARTBEAT_SECONDS": "0.5", "JANUS_MAX_CRASHES": "2"}
     models = f"poisoned={tiny_checkpoint}"
-    with running_system(servers.environment(), tmp_path, models, workers=0, **fast_lease) as system:
+    with running_system(environment, tmp_path, models, workers=0, **fast_lease) as system:
         system.run("poisoned", "tests.poisoned_worker")
         with system.client() as client:
             system.wait_for_workers(1)

@@ -20,6 +20,7 @@ from orchestrator.domain.items import Item
 from orchestrator.domain.jobs import CaptionOptions, JobKind, JobState
 from orchestrator.domain.places import InputPlaces
 from orchestrator.settings import Settings
+from tests.database import operators_view
 from tests.unit.test_tars import make_tar
 from workers.errors import BadInput
 from workers.inputs import Inputs, open_inputs
@@ -30,13 +31,10 @@ pytestmark = pytest.mark.services
 class World:
     """A bucket with a folder that is open to everybody, and one that is open to the second team alone."""
 
-    def __init__(self, settings: Settings, sessions: SessionFactory, store: S3Store) -> None:
+    def __init__(self, settings: Settings, sessions: SessionFactory, store: S3Store, operator: Minio) -> None:
         self.sessions, self.store, self.own_bucket = sessions, store, settings.s3_bucket
         self.bucket = f"{settings.s3_bucket}-pictures"
-        keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
-        Minio(settings.s3_endpoint.removeprefix("http://"), *keys, secure=False, region=settings.s3_region).make_bucket(
-            self.bucket
-        )
+        operator.make_bucket(self.bucket)
         self.pictures = store.in_bucket(self.bucket)
         with sessions.begin() as session:
             self.team, self.other = (teams.create_team(session, name).id for name in ("a", "b"))
@@ -67,8 +65,11 @@ class World:
 
 
 @pytest.fixture
-def world(settings: Settings, sessions: SessionFactory, store: S3Store) -> World:
-    return World(settings, sessions, store)
+def world(environment: dict[str, str], settings: Settings, sessions: SessionFactory, store: S3Store) -> Iterator[World]:
+    operator = operators_view(environment)
+    made = World(settings, sessions, store, operator)
+    yield made
+    operator.remove_bucket(made.bucket)
 
 
 def png() -> bytes:
@@ -145,7 +146,7 @@ def test_a_worker_looks_at_the_list_too(world: World, inputs: Inputs) -> None:
     world.store.put(f"uploads/{world.other}/upl_1/a.png", png())
 
     def read(team_id: str, *refs: ImageRef) -> list[str]:
-        found = inputs.images([("p", ref) for ref in refs], team_id=team_id)
+        found = inputs.decode([("p", each) for each in inputs.fetch([("p", ref) for ref in refs], team_id=team_id)])
         return [each.code if isinstance(each, BadInput) else str(each.size) for each in found]
 
     theirs = ImageRef("theirs/a.png", 0, len(png()), world.bucket)
