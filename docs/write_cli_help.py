@@ -34,6 +34,13 @@ what has a name, the others say so.
 Results and tables go to standard output, everything else to standard error. Tables are tab-separated lines where the
 output is not a terminal; `--json` is for scripts. Progress is a bar on a terminal, and elsewhere a plain line at most
 every five seconds.
+
+The Tab key completes commands, options, and the ids and names of what is there (jobs, models, teams, keys), once your
+shell knows:
+
+```sh
+janus --install-completion     # of bash, zsh, fish or PowerShell, whichever runs; begin a new one after it
+```
 """
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.completion import complete_keys, complete_teams
 from orchestrator.cli.connection import connect
 from orchestrator.cli.output import AsJson, note, print_table, show, told_errors
 from orchestrator.domain.turns import MAX_WEIGHT
@@ -15,6 +16,11 @@ from orchestrator.schemas import KeyCreate, KeyView
 
 teams = typer.Typer(no_args_is_help=True, help="Teams: owners of keys and jobs.")
 keys = typer.Typer(no_args_is_help=True, help="Keys: a team's secrets.")
+
+KeyId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The key's id, as `janus keys list` shows it.", autocompletion=complete_keys),
+]
 
 
 @teams.command("create")
@@ -41,7 +47,12 @@ def list_teams(as_json: AsJson = False) -> None:
 
 @teams.command("weight")
 def weigh_team(
-    team_id: Annotated[str, typer.Argument(metavar="ID", help="The team's id, as `janus teams list` shows it.")],
+    team_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="The team's id, as `janus teams list` shows it.", autocompletion=complete_teams
+        ),
+    ],
     weight: Annotated[int, typer.Argument(min=1, max=MAX_WEIGHT, help="Turns for each one of a team of weight 1.")],
     as_json: AsJson = False,
 ) -> None:
@@ -88,7 +99,7 @@ def list_keys(
 
 @keys.command("rotate")
 def rotate_key(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `janus keys list` shows it.")],
+    key_id: KeyId,
     overlap_days: Annotated[int, typer.Option(min=0, max=90, help="The old key works for so many days more.")] = 7,
     as_json: AsJson = False,
 ) -> None:
@@ -102,12 +113,13 @@ def rotate_key(
 
 @keys.command("revoke")
 def revoke_key(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `janus keys list` shows it.")],
+    key_id: KeyId,
+    as_json: AsJson = False,
 ) -> None:
     """Refuse a key from the next request on."""
     with told_errors():
         connect().revoke_key(key_id)
-    note(f"{key_id} is revoked")
+    show({"id": key_id, "revoked": True}, as_json=as_json, otherwise=lambda: note(f"{key_id} is revoked"))
 
 
 def list_audit(

@@ -8,16 +8,21 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.completion import complete_ended_jobs, complete_jobs, complete_open_jobs
 from orchestrator.cli.connection import connect
-from orchestrator.cli.output import ERROR, SOME_FAILED, AsJson, note, print_json, print_table, show, told_errors
+from orchestrator.cli.output import ERROR, AsJson, note, print_json, print_table, show, told_errors
 from orchestrator.cli.outputs import ITEMS_PER_TAR, Format, ShardItems, SidecarKind, Tars, WhatExists
 from orchestrator.cli.submit import finish
+from orchestrator.cli.watch import watch
 from orchestrator.client import Job, Output, Sidecar, describe, format_seconds
 from orchestrator.domain.jobs import JobState
 from orchestrator.schemas import JobView
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs, change them, fetch and verify what they made.")
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, such as job_k3x….")]
+HELP = "The job's id, such as job_k3x…."
+JobId = Annotated[str, typer.Argument(metavar="ID", help=HELP, autocompletion=complete_jobs)]
+OpenJobId = Annotated[str, typer.Argument(metavar="ID", help=HELP, autocompletion=complete_open_jobs)]
+EndedJobId = Annotated[str, typer.Argument(metavar="ID", help=HELP, autocompletion=complete_ended_jobs)]
 
 
 @app.command("list")
@@ -45,15 +50,7 @@ def show_job(job_id: JobId, as_json: AsJson = False) -> None:
     show(view, as_json=as_json, otherwise=lambda: _print_view(view))
 
 
-@app.command()
-def watch(job_id: JobId) -> None:
-    """Follow a job to its end."""
-    with told_errors():
-        job = connect().attach(job_id)
-        view = job.wait(progress=True)
-    note(describe(view))
-    if view.items.failures or view.state is not JobState.completed:
-        raise typer.Exit(SOME_FAILED)
+app.command()(watch)
 
 
 @app.command()
@@ -67,6 +64,7 @@ def results(
     sidecar: SidecarKind = Sidecar.txt,
     tars: Tars = None,
     items_per_tar: ShardItems = ITEMS_PER_TAR,
+    as_json: Annotated[bool, typer.Option("--json", help="With --out: print the job as JSON at the end.")] = False,
 ) -> None:
     """Fetch what is finished, while the job runs or after."""
     with told_errors():
@@ -77,9 +75,10 @@ def results(
         job = connect().attach(job_id)
         if out is not None:
             if job.ended:
-                finish(job, output, as_json=False)
+                finish(job, output, as_json=as_json)
             else:
                 job.download(output)
+                show(job.view, as_json=as_json, otherwise=lambda: None)
                 note(f"{describe(job.view)}; what is finished is in {out}")
             return
         for line in job.finished_lines():
@@ -106,29 +105,29 @@ def events(job_id: JobId, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def cancel(job_id: JobId) -> None:
+def cancel(job_id: OpenJobId, as_json: AsJson = False) -> None:
     """Stop a job; what is finished stays."""
     with told_errors():
-        note(describe(_job(job_id).cancel()))
+        _told(_job(job_id).cancel(), as_json=as_json)
 
 
 @app.command()
-def pause(job_id: JobId) -> None:
+def pause(job_id: OpenJobId, as_json: AsJson = False) -> None:
     """Start nothing more of a job until it is resumed."""
     with told_errors():
-        note(describe(_job(job_id).pause()))
+        _told(_job(job_id).pause(), as_json=as_json)
 
 
 @app.command()
-def resume(job_id: JobId) -> None:
+def resume(job_id: OpenJobId, as_json: AsJson = False) -> None:
     """Go on after a pause."""
     with told_errors():
-        note(describe(_job(job_id).resume()))
+        _told(_job(job_id).resume(), as_json=as_json)
 
 
 @app.command()
 def retry(
-    job_id: JobId,
+    job_id: EndedJobId,
     codes: Annotated[
         list[str] | None, typer.Option("--code", help="Only failures with this code, such as url_unreachable.")
     ] = None,
@@ -141,15 +140,16 @@ def retry(
 
 
 @app.command()
-def delete(job_id: JobId) -> None:
+def delete(job_id: EndedJobId, as_json: AsJson = False) -> None:
     """Delete a job that has ended, with its results, and its upload where no other job uses it."""
     with told_errors():
         _job(job_id).delete()
-    note(f"{job_id} is deleted; its objects leave the store within the next minutes")
+    told = f"{job_id} is deleted; its objects leave the store within the next minutes"
+    show({"id": job_id, "deleted": True}, as_json=as_json, otherwise=lambda: note(told))
 
 
 @app.command()
-def verify(job_id: JobId, as_json: AsJson = False) -> None:
+def verify(job_id: EndedJobId, as_json: AsJson = False) -> None:
     """Recompute the job's promise from its objects: every item once, every digest right. Exit 1 where it is broken."""
     with told_errors():
         found = _job(job_id).verify()
@@ -166,6 +166,10 @@ def verify(job_id: JobId, as_json: AsJson = False) -> None:
 
 def _job(job_id: str) -> Job:
     return connect().attach(job_id)
+
+
+def _told(view: JobView, *, as_json: bool) -> None:
+    show(view, as_json=as_json, otherwise=lambda: note(describe(view)))
 
 
 def _age(view: JobView) -> str:

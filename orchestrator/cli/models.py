@@ -50,13 +50,15 @@ def show_model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")], as_json: AsJson = False
 ) -> None:
     """What the registry knows of a model."""
-    _registry("show", name, *(["--json"] if as_json else []))
+    _registry("show", name, *_json_flag(as_json))
 
 
 @app.command("pull")
-def pull_model(name: Annotated[str, typer.Argument(metavar="NAME", help="A published model's name.")]) -> None:
+def pull_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A published model's name.")], as_json: AsJson = False
+) -> None:
     """Fetch a published checkpoint into $JANUS_HOME/models and lock its digests."""
-    _registry("pull", name)
+    _registry("pull", name, *_json_flag(as_json))
 
 
 @app.command("verify")
@@ -65,9 +67,10 @@ def verify_model(
     lock: Annotated[
         bool, typer.Option("--lock", help="Lock a folder that never was, such as a checkpoint of your own.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare a checkpoint's files with the digests that were locked when it was pulled."""
-    _registry("verify", name, *(["--lock"] if lock else []))
+    _registry("verify", name, *(["--lock"] if lock else []), *_json_flag(as_json))
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,10 @@ def _known() -> list[dict[str, Any]] | None:
         raise fail(f"the registry of models cannot be read: {done.stderr.strip()}")
     listed: list[dict[str, Any]] = json.loads(done.stdout)
     return listed
+
+
+def _json_flag(as_json: bool) -> list[str]:
+    return ["--json"] if as_json else []
 
 
 def _registry(*arguments: str) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from orchestrator.cli.connection import add_models, require_local, serving_name
-from orchestrator.cli.output import ERROR, AsJson, fail, note, print_json, print_table
+from orchestrator.cli.output import ERROR, AsJson, fail, note, print_json, print_table, show
 from orchestrator.settings import DEFAULT_MODEL, default_home
 
 Models = Annotated[list[str] | None, typer.Option("--model", help="A registry name or checkpoint folder; may repeat.")]
@@ -49,9 +49,11 @@ def up(
     print(f'for other programs: export JANUS_URL={info.url} JANUS_API_KEY="$(cat {default_home()}/api_key)"')
 
 
-def down() -> None:
+def down(as_json: AsJson = False) -> None:
     """Stop the local stack; its data stays."""
-    note("the local stack is down" if require_local().stop() else "the local stack was not running")
+    was_running = require_local().stop()
+    told = "the local stack is down" if was_running else "the local stack was not running"
+    show({"was_running": was_running}, as_json=as_json, otherwise=lambda: note(told))
 
 
 def status(as_json: AsJson = False) -> None:

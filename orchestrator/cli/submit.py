@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from orchestrator.cli.completion import complete_models
 from orchestrator.cli.connection import connect_for_work
 from orchestrator.cli.output import OK, SOME_FAILED, note, print_json, told_errors
 from orchestrator.cli.outputs import (
@@ -27,7 +28,10 @@ from orchestrator.domain.jobs import JobKind, JobState
 
 Model = Annotated[
     str | None,
-    typer.Option(help="A registry name, or a checkpoint folder for the local stack; janus-tiny where none is served."),
+    typer.Option(
+        help="A registry name, or a checkpoint folder for the local stack; janus-tiny where none is served.",
+        autocompletion=complete_models,
+    ),
 ]
 Temperature = Annotated[float | None, typer.Option(help="0 is greedy; above, answers are sampled.")]
 TopP = Annotated[float | None, typer.Option(help="Sample from the likeliest tokens that make up this share.")]

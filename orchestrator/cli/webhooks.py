@@ -38,11 +38,13 @@ def list_webhooks(as_json: AsJson = False) -> None:
 @app.command("delete")
 def delete_webhook(
     webhook_id: Annotated[str, typer.Argument(metavar="ID", help="As `janus webhooks list` shows it.")],
+    as_json: AsJson = False,
 ) -> None:
     """Tell an address nothing more."""
     with told_errors():
         connect().delete_webhook(webhook_id)
-    note(f"{webhook_id} is deleted")
+    told = f"{webhook_id} is deleted"
+    show({"id": webhook_id, "deleted": True}, as_json=as_json, otherwise=lambda: note(told))
 
 
 def _trouble(webhook: WebhookView) -> str:

@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from orchestrator.cli import connection, jobs, models, output, servers, submit
+from orchestrator.cli import completion, connection, jobs, models, output, servers, submit
 from orchestrator.cli.main import app
 from orchestrator.client import Output
 from orchestrator.local.errors import StackError
@@ -223,20 +223,27 @@ def test_usage_lines_are_plain() -> None:
     assert "PROMPT" in usage["generate"]
 
 
-def test_json_is_described_as_what_it_does() -> None:
-    def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-        yield name, command
-        for word, below in getattr(command, "commands", {}).items():
-            yield from commands(below, f"{name} {word}".strip())
+NO_JSON = {"janus api", "janus dispatcher", "janus worker", "janus train"}  # processes, and one that tells as it goes
+OTHER_JSON = {
+    "janus caption": "Print the job as JSON at the end.",
+    "janus generate": "Print the job as JSON at the end.",
+    "janus jobs results": "With --out: print the job as JSON at the end.",
+    "janus jobs watch": "Print a line of JSON for each change of a job.",
+}
 
-    said = {
-        name: option.help
-        for name, command in commands(typer.main.get_command(app), "")
-        for option in command.params
-        if "--json" in option.opts
-    }
-    assert said.pop("caption") == said.pop("generate") == "Print the job as JSON at the end."
-    assert set(said.values()) == {"Print JSON."}
+
+def each_command(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    below = getattr(command, "commands", {})
+    if not below:
+        yield name, command
+    for word, subcommand in below.items():
+        yield from each_command(subcommand, f"{name} {word}")
+
+
+def test_every_command_speaks_json_to_scripts_and_says_which() -> None:
+    for name, command in each_command(typer.main.get_command(app), "janus"):
+        helps = [option.help for option in command.params if "--json" in option.opts]
+        assert helps == ([] if name in NO_JSON else [OTHER_JSON.get(name, "Print JSON.")]), name
 
 
 def test_text_of_others_cannot_speak_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,3 +271,9 @@ def test_a_sweep_is_written_as_values_with_commas() -> None:
             submit._swept([wrong])
     with pytest.raises(typer.BadParameter):
         submit._swept(["seed=1", "seed=2"])
+
+
+def test_completion_is_silent_without_a_server(capfd: pytest.CaptureFixture[str]) -> None:
+    assert completion.complete_jobs("") == []
+    assert completion.complete_models("ti") == []
+    assert capfd.readouterr() == ("", "")
