@@ -156,14 +156,17 @@ def test_transitions_and_events_are_those_of_the_code() -> None:
     assert set(re.findall(r"`((?:job|shard)\.[a-z_]+)`", text)) == recorded
 
 
-def test_command_line_page_is_current() -> None:
-    path = ROOT / "docs" / "write_cli_help.py"
-    spec = importlib.util.spec_from_file_location("write_cli_help", path)
+@pytest.mark.parametrize(
+    ("page", "writer"), [("cli.md", "write_cli_help"), ("api-reference.md", "write_api_reference")]
+)
+def test_page_that_is_written_is_current(page: str, writer: str) -> None:
+    path = ROOT / "docs" / f"{writer}.py"
+    spec = importlib.util.spec_from_file_location(writer, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert page_text("cli.md") == module.write_page(), "run: .venv/bin/python docs/write_cli_help.py"
+    assert page_text(page) == module.write_page(), f"run: .venv/bin/python docs/{writer}.py"
 
 
 def page_text(name: str) -> str:
