@@ -109,8 +109,15 @@ def type_of(schema: dict[str, Any]) -> str:
 def limits_of(schema: dict[str, Any]) -> str:
     """Bounds and the default, where there are some."""
     bounds = [schema, *schema.get("anyOf", ())]
-    names = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above", "maxLength": "characters at most",
-             "minLength": "characters at least", "maxItems": "entries at most", "minItems": "entries at least"}  # fmt: skip
+    names = {
+        "minimum": "at least",
+        "maximum": "at most",
+        "exclusiveMinimum": "above",
+        "minLength": "characters at least",
+        "maxLength": "characters at most",
+        "minItems": "entries at least",
+        "maxItems": "entries at most",
+    }
     found = [f"{text} {each[name]:g}" for each in bounds for name, text in names.items() if name in each]
     if schema.get("default") is not None:
         found.append(f"`{json.dumps(schema['default'])}` when left out")

@@ -14,12 +14,12 @@ from orchestrator.db import jobs, queueing, workers
 from orchestrator.db.queueing import InFlight
 from orchestrator.db.session import database_now
 from orchestrator.db.shards import parts_of
-from orchestrator.db.tables import JobRow, ShardRow
+from orchestrator.db.tables import EventRow, JobRow, ShardRow
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.jobs import Counts, JobState, was_late
 from orchestrator.domain.shards import ShardState
 from orchestrator.domain.windows import parse_window
-from orchestrator.schemas import JobItems, JobView, PartsPage, PartView
+from orchestrator.schemas import EventView, JobItems, JobView, PartsPage, PartView
 
 
 def view_job(session: Session, job: JobRow) -> JobView:
@@ -149,3 +149,8 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
         return datetime.fromisoformat(created_at), job_id
     except ValueError:
         raise InvalidRequest("`cursor` is not one that this server gave; start without it") from None
+
+
+def view_event(row: EventRow) -> EventView:
+    """An event as it is answered."""
+    return EventView(id=row.id, type=row.type, shard_id=row.shard_id, attempt=row.attempt, data=row.data, at=row.at)

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 
 from fastapi import Response
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
+from orchestrator.api.streams import MAX_SECONDS, STREAMS
 from orchestrator.domain.errors import NotFound
 
-MAX_STREAMS = 20  # of one key in one process; a browser closes those of tabs that nobody sees
-MAX_SECONDS = 3600.0  # the browser connects anew
 Pieces = dict[str, str]  # by the id of the element that each of them is
 
 
@@ -27,34 +23,9 @@ class Gone(Exception):
     """Nobody may see this any more: the page is loaded again, and says why."""
 
 
-class _Streams:
-    """How many are open, by key."""
-
-    def __init__(self) -> None:
-        self._open: Counter[str] = Counter()
-        self._lock = threading.Lock()
-
-    def has_room(self, key_id: str) -> bool:
-        return self._open[key_id] < MAX_STREAMS
-
-    @contextmanager
-    def one(self, key_id: str) -> Iterator[None]:
-        with self._lock:
-            self._open[key_id] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._open[key_id] -= 1
-                self._open += Counter()  # without those that are none
-
-
-_streams = _Streams()
-
-
 def follow(key_id: str, look: Callable[[], Pieces], *, every_seconds: float) -> Response:
     """A stream of what `look` sees that was not sent before, until it raises Gone or NotFound."""
-    if not _streams.has_room(key_id):
+    if not STREAMS.has_room(key_id):
         return Response(status_code=204)  # a browser does not ask again after this
     return EventSourceResponse(_changes(key_id, look, every_seconds), ping=15)
 
@@ -62,7 +33,7 @@ def follow(key_id: str, look: Callable[[], Pieces], *, every_seconds: float) -> 
 async def _changes(key_id: str, look: Callable[[], Pieces], every_seconds: float) -> AsyncIterator[dict[str, str]]:
     sent: Pieces = {}
     give_up_at = asyncio.get_running_loop().time() + MAX_SECONDS
-    with _streams.one(key_id):
+    with STREAMS.one(key_id):
         while asyncio.get_running_loop().time() < give_up_at:
             try:
                 pieces = await run_in_threadpool(look)

@@ -7,10 +7,12 @@ import json
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 
 from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, IdempotencyKey, Reader, Services, Writer
-from orchestrator.api.job_views import decode_cursor, encode_cursor, view_job, view_jobs, view_parts
+from orchestrator.api.errors import problem
+from orchestrator.api.job_views import decode_cursor, encode_cursor, view_event, view_job, view_jobs, view_parts
+from orchestrator.api.streams import MAX_STREAMS, STREAMS, follow_events
 from orchestrator.db import deletion, events, jobs, shards, uploads, workers
 from orchestrator.db.session import database_now
 from orchestrator.db.teams import Caller
@@ -22,7 +24,6 @@ from orchestrator.domain.webhooks import check_secret, check_webhook
 from orchestrator.schemas import (
     DownloadsCreate,
     EventsPage,
-    EventView,
     FailuresPage,
     FailureView,
     JobCreate,
@@ -257,15 +258,31 @@ def list_failures(
     return FailuresPage(failures=views, next_index=found[-1].index if len(found) == limit else None)
 
 
-@router.get("/{job_id}/events", responses={404: {}})
-def list_events(job_id: Id, session: DbSession, caller: Reader, after_id: Index = 0, limit: Limit = 1000) -> EventsPage:
-    """What happened to it, in order."""
+@router.get("/{job_id}/events", response_model=EventsPage, responses={404: {}})
+def list_events(
+    job_id: Id,
+    request: Request,
+    session: DbSession,
+    caller: Reader,
+    services: AppServices,
+    after_id: Index = 0,
+    limit: Limit = 1000,
+) -> EventsPage | Response:
+    """What happened to it, in order; with `Accept: text/event-stream` what happens too, until it has ended."""
     job = jobs.get_job(session, job_id)
+    if "text/event-stream" in request.headers.get("accept", ""):
+        if not STREAMS.has_room(caller.key_id):
+            detail = f"this key has {MAX_STREAMS} streams open; close one, or ask for pages"
+            return problem(request, 429, "too_many_requests", detail, {"Retry-After": "60"})
+        return follow_events(services, caller, job.id, _last_event_id(request) or after_id)
     found = events.list_events(session, job.id, after_id=after_id, limit=limit)
-    views = [
-        EventView(id=e.id, type=e.type, shard_id=e.shard_id, attempt=e.attempt, data=e.data, at=e.at) for e in found
-    ]
-    return EventsPage(events=views, next_id=found[-1].id if len(found) == limit else None)
+    return EventsPage(events=[view_event(e) for e in found], next_id=found[-1].id if len(found) == limit else None)
+
+
+def _last_event_id(request: Request) -> int | None:
+    """What a listener that lost its connection heard last."""
+    told = request.headers.get("last-event-id", "")
+    return int(told) if told.isdecimal() and len(told) < 19 else None
 
 
 @router.post("/{job_id}/downloads", responses={404: {}})
