@@ -9,7 +9,9 @@ time an item and the most memory of every process after each job, and writes ben
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -21,7 +23,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -35,7 +36,8 @@ from orchestrator.client import Client, Job  # noqa: E402
 from orchestrator.local.servers import Servers  # noqa: E402
 from tests.system import System, product_settings  # noqa: E402
 
-PICTURES = 4096  # in one object; items take turns with them
+COLOURS = itertools.count()  # of 24 bits; no two pictures are alike
+BUNDLED = 40_000  # pictures in an object, some 3 MB
 OURS = ("api", "dispatcher", "worker")
 
 
@@ -117,29 +119,50 @@ def measure(
 
 
 def submit(system: System, client: Client, num_items: int, shard_items: int, manifest: Path) -> tuple[Job, float]:
-    """One object with all pictures, a manifest that names parts of it, and the job; when it was asked for."""
+    """An upload as the client makes one, and its job; when the job was asked for.
+
+    Small pictures travel many to an object, and a manifest names parts of objects with their digests. All are computed,
+    as no two are equal.
+    """
     headers = {"Authorization": f"Bearer {system.admin_key}"}
-    parts, objects = [], bytearray()
-    for number in range(PICTURES):
-        picture = io.BytesIO()
-        Image.new("RGB", (16, 16), (number % 256, number // 256, 0)).save(picture, "PNG")
-        parts.append({"object": "pictures", "offset": len(objects), "num_bytes": picture.tell()})
-        objects += picture.getvalue()
-    with manifest.open("w") as file:
-        for index in range(num_items):
-            file.write(json.dumps({"id": f"photos/{index:08d}.png", "image": parts[index % PICTURES]}) + "\n")
     with httpx.Client(base_url=system.url, headers=headers, timeout=600) as http:
         upload = http.post("/v1/uploads").raise_for_status().json()["id"]
-        names = {"names": ["pictures", "manifest.jsonl"]}
-        urls = http.post(f"/v1/uploads/{upload}/urls", json=names).raise_for_status().json()["urls"]
-        httpx.put(urls[0], content=bytes(objects)).raise_for_status()
-        with manifest.open("rb") as file:
-            size = {"Content-Length": str(manifest.stat().st_size)}
-            httpx.put(urls[1], content=file, headers=size, timeout=600).raise_for_status()
-        body: dict[str, Any] = {"upload": upload, "manifest": "manifest.jsonl"}
+        with manifest.open("w") as file:
+            for number, pictures in enumerate(batched(range(num_items), BUNDLED)):
+                name, data = f"{number:06}.bundle", bytearray()
+                for index in pictures:
+                    picture = png(next(COLOURS))
+                    part = {"object": name, "offset": len(data), "num_bytes": len(picture)}
+                    part |= {"sha256": hashlib.sha256(picture).hexdigest()}
+                    file.write(json.dumps({"id": f"photos/{index:08d}.png", "image": part}) + "\n")
+                    data += picture
+                put(http, upload, name, bytes(data))
+        put(http, upload, "manifest.jsonl", manifest)
         began = time.monotonic()
-        body = {"kind": "caption", "model": "instant", "input": body, "shard_items": shard_items}
+        given = {"upload": upload, "manifest": "manifest.jsonl"}
+        body = {"kind": "caption", "model": "instant", "input": given, "shard_items": shard_items}
         return client.attach(http.post("/v1/jobs", json=body).raise_for_status().json()["id"]), began
+
+
+def png(colour: int) -> bytes:
+    """16 x 16 px of one colour of 24 bits."""
+    data = io.BytesIO()
+    Image.new("RGB", (16, 16), (colour >> 16, colour >> 8 & 255, colour & 255)).save(data, "PNG")
+    return data.getvalue()
+
+
+def batched(numbers: range, size: int) -> Iterator[range]:
+    return (numbers[start : start + size] for start in range(0, len(numbers), size))
+
+
+def put(http: httpx.Client, upload: str, name: str, data: bytes | Path) -> None:
+    urls = http.post(f"/v1/uploads/{upload}/urls", json={"names": [name]}).raise_for_status().json()["urls"]
+    if isinstance(data, bytes):
+        httpx.put(urls[0], content=data).raise_for_status()
+        return
+    with data.open("rb") as file:
+        size = {"Content-Length": str(data.stat().st_size)}
+        httpx.put(urls[0], content=file, headers=size, timeout=600).raise_for_status()
 
 
 def plain_celery(system: System, num_messages: int) -> float:
