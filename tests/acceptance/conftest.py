@@ -16,7 +16,7 @@ from tests.system import System, free_port, running_system
 __all__ = ["environment"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # so that it is gone before the tests of other folders
 def system(servers: Any, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     logs = tmp_path_factory.mktemp("system")
     watched = {"JANUS_METRICS_PORT": str(free_port()), "JANUS_ALLOW_PRIVATE_WEBHOOKS": "true"}
@@ -38,7 +38,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fast_system(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A system with one worker whose engine computes nothing, for tests of what is around it."""
     with own_database(servers) as environment:
