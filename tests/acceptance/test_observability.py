@@ -38,9 +38,10 @@ def test_job_leaves_its_marks_in_metrics_and_logs(system: System, photos: Path, 
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with system.client() as client:
         before = scrape(system)
-        job = client.caption([photos, tmp_path / "broken.jpg"], model="tiny", max_tokens=5, shard_items=4)
+        pictures = [photos, tmp_path / "broken.jpg"]
+        job = client.caption(pictures, model="tiny", max_tokens=5, shard_items=4, reuse=False)
         job.wait(60)
-        drawn = client.generate(["a", "b"], model="tiny").wait(60)
+        drawn = client.generate(["a", "b"], model="tiny", reuse=False).wait(60)
         team = client.whoami().team.id
     assert drawn.items.results == 2
     seen = scrape(system)
@@ -69,7 +70,8 @@ def test_job_leaves_its_marks_in_metrics_and_logs(system: System, photos: Path, 
     assert grew("janus_engine_row_turns_total") >= grew("janus_engine_turns_total") > 0
     assert grew("janus_engine_turn_seconds_total") > 0
     stages = {stage: grew("janus_stage_seconds_count", stage=stage) for stage in ("fetch", "decode", "wait", "store")}
-    assert stages == {"fetch": 13, "decode": 13, "wait": 14, "store": 2}
+    assert 4 <= stages.pop("fetch") == stages.pop("decode") <= 13, "several items at a time"
+    assert stages == {"wait": 14, "store": 2}
     assert grew("janus_stage_seconds_count", stage="compute") == 14
     assert grew("janus_stage_seconds_count", stage="flush") >= 5
     assert grew("janus_http_requests_total", method="POST", route="/v1/jobs", status="201") == 2

@@ -189,7 +189,7 @@ def test_nothing_right_and_nothing_there(client: openai.OpenAI) -> None:
 
 def test_cancel(client: openai.OpenAI, photos: Path) -> None:
     url = data_url(next(photos.iterdir()))
-    lines = [chat(f"{number}", url, max_tokens=200 if number else 1) for number in range(400)]
+    lines = [chat(f"{n}", url, text=f"Question {n}", max_tokens=200 if n else 1) for n in range(400)]
     batch = client.batches.create(input_file_id=send(client, lines), endpoint=CHAT, completion_window="24h")
     give_up_at = time.monotonic() + 60
     while not (batch.request_counts and batch.request_counts.completed):
@@ -210,7 +210,7 @@ def test_cancel(client: openai.OpenAI, photos: Path) -> None:
 def test_expiry(client: openai.OpenAI, photos: Path) -> None:
     """What was finished in time can be fetched."""
     url = data_url(next(photos.iterdir()))
-    lines = [chat(f"{number}", url, max_tokens=200 if number else 1) for number in range(400)]
+    lines = [chat(f"{n}", url, text=f"Question {n}", max_tokens=200 if n else 1) for n in range(400)]
     batch = client.batches.create(input_file_id=send(client, lines), endpoint=CHAT, completion_window="4s")
     batch = wait(client, batch.id, "expired")
     assert batch.expired_at

@@ -58,6 +58,8 @@ def test_the_api_is_as_it_says(system: System, tmp_path: Path) -> None:
     file_id = httpx.post(f"{system.url}/openai/v1/files", headers=headers, **form).json()["id"]
     batch = {"input_file_id": file_id, "endpoint": "/v1/images/generations", "completion_window": "24h"}
     webhook = {"url": "https://example.org/hear"}
+    other_key = system.make_key("others")
+    teams = httpx.get(f"{system.url}/v1/teams", headers=headers).json()["teams"]
     existing = {
         "FUZZ_JOB_ID": httpx.post(f"{system.url}/v1/jobs", headers=headers, json=JOB).json()["id"],
         "FUZZ_UPLOAD_ID": httpx.post(f"{system.url}/v1/uploads", headers=headers).json()["id"],
@@ -65,8 +67,9 @@ def test_the_api_is_as_it_says(system: System, tmp_path: Path) -> None:
         "FUZZ_BATCH_ID": httpx.post(f"{system.url}/openai/v1/batches", headers=headers, json=batch).json()["id"],
         "FUZZ_WEBHOOK_ID": httpx.post(f"{system.url}/v1/webhooks", headers=headers, json=webhook).json()["id"],
         "FUZZ_INDEX": "0",
+        "FUZZ_TEAM_ID": next(team["id"] for team in teams if team["name"] == "others"),
         "FUZZ_OWN_KEY_ID": key.split("_")[2],
-        "FUZZ_KEY_ID": system.make_key("others").split("_")[2],
+        "FUZZ_KEY_ID": other_key.split("_")[2],
     }
     report = tmp_path / "report.ndjson"
     command = [
