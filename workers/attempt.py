@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import replace
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -43,7 +44,8 @@ from workers.part_writer import PartWriter
 from workers.preparing import Prepared, Preparer
 from workers.reuse import Record, Reuse, Reused
 
-PREPARED_TOGETHER = 16  # items, at most
+TOGETHER_ITEMS, TOGETHER_BYTES = 64, 2**18  # are prepared in one piece of work, which costs less for each item
+UNKNOWN_BYTES = 2**16  # taken for an image whose size nobody said
 POLL_SECONDS = 0.2  # how often an attempt that waits looks whether it should stop
 # A worker that is killed costs the finished items that no part holds: so many, or those of so short a time.
 UNSTORED_ITEMS = 8
@@ -140,20 +142,29 @@ class Attempt:
         return preparing + len(self._computing) + len(self._storing)
 
     def _start_items(self, pool: ThreadPoolExecutor) -> None:
-        """Keep so many items decoded or on their way that the engine never waits, and memory stays bounded.
-
-        Some are prepared together, which costs less for each; where few are free, more threads come first.
-        """
-        room = 2 * self._host.max_rows(self._job.model) - self._in_flight()
-        together = min(max(1, room // self._settings.fetch_threads), PREPARED_TOGETHER)
+        """Keep so many items decoded or on their way that the engine never waits, and memory stays bounded."""
+        max_rows = self._host.max_rows(self._job.model)
+        room = 2 * max_rows - self._in_flight()
         while self._waiting and room > 0:
-            items = [self._waiting.popleft() for _ in range(min(together, room, len(self._waiting)))]
-            room -= len(items)
+            count, is_all = self._count_together(room)
+            if not is_all and room < max_rows // 2:
+                return  # the engine has enough, and soon more can go together
+            items = [self._waiting.popleft() for _ in range(count)]
+            room -= count
             for item in items:
                 if item.failure is not None:
                     self._fail(item, item.failure)
             if sound := [item for item in items if item.failure is None]:
                 self._preparing[self._follow(pool.submit(self._preparer.prepare, sound))] = sound
+
+    def _count_together(self, room: int) -> tuple[int, bool]:
+        """How many of those that wait go together, and whether more room would change nothing about it."""
+        num_bytes, most = 0, min(TOGETHER_ITEMS, len(self._waiting))
+        for count, item in enumerate(islice(self._waiting, min(room, most)), 1):
+            num_bytes += sum(UNKNOWN_BYTES if image.num_bytes is None else image.num_bytes for image in item.images)
+            if num_bytes >= TOGETHER_BYTES:
+                return count, True
+        return min(room, most), room >= most
 
     def _follow(self, future: Future[Any]) -> Future[Any]:
         future.add_done_callback(self._ended.put)

@@ -32,7 +32,7 @@ class Board:
     def __init__(self, *, seconds: float, max_kept: int = MAX_KEPT) -> None:
         self._seconds, self._max_kept = seconds, max_kept
         self._lock = threading.Lock()
-        self._computing: dict[UUID, Future[Answered | None]] = {}
+        self._computing: dict[UUID, Future[Answered | None] | None] = {}  # None while nobody waits for it
         self._kept: OrderedDict[UUID, tuple[float, Answered]] = OrderedDict()
 
     def take(self, identity: UUID) -> Future[Answered | None] | None:
@@ -43,10 +43,11 @@ class Board:
                 future: Future[Answered | None] = Future()
                 future.set_result(kept[1])
                 return future
-            if identity in self._computing:
-                return self._computing[identity]
-            self._computing[identity] = Future()
-            return None
+            if identity not in self._computing:
+                self._computing[identity] = None
+                return None
+            waiting = self._computing[identity] = self._computing[identity] or Future()
+            return waiting
 
     def settle(self, identity: UUID, answered: Answered | None) -> None:
         """Tell those who wait; of None one of them may make something."""
@@ -57,7 +58,8 @@ class Board:
                 self._kept.move_to_end(identity)
                 if len(self._kept) > self._max_kept:
                     self._kept.popitem(last=False)
-        waited_for.set_result(answered)
+        if waited_for is not None:
+            waited_for.set_result(answered)
 
     def forget(self, identity: UUID) -> None:
         """It is not there any more."""

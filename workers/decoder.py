@@ -35,8 +35,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def send_frame(peer: socket.socket, header: Mapping[str, Any], body: bytes = b"") -> None:
     """Raises OSError, and TimeoutError where the socket has a timeout."""
     text = json.dumps(header).encode()
-    peer.sendall(HEAD.pack(len(text), len(body)) + text)
-    peer.sendall(body)
+    peer.sendall(b"".join((HEAD.pack(len(text), len(body)), text, body)))
 
 
 def receive_frame(

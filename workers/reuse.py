@@ -15,7 +15,7 @@ from orchestrator.db import reuse
 from orchestrator.db.reuse import Place
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.tables import JobRow
-from orchestrator.domain.identity import identity_of
+from orchestrator.domain.identity import Identities
 from orchestrator.domain.items import Item
 from orchestrator.domain.jobs import CaptionOptions, JobKind, options_for, options_of_item, seed_of
 from orchestrator.domain.shards import image_file, image_name
@@ -41,7 +41,7 @@ class Reuse:
 
     Args:
         board: of the process.
-        weights: as of `identity_of`.
+        weights: as of `Identities`.
         days: for how long a result may be used again; 0 is off, as is a job that does not want it.
     """
 
@@ -58,6 +58,7 @@ class Reuse:
         self._board, self._sessions, self._store = board, sessions, store
         self._job, self._weights, self._days = job, weights, days
         self._options = options_for(JobKind(job.kind), job.options)
+        self._identities = Identities(job.team_id, weights, self._options)
         self._parts = Blocks(store)
         self._places: dict[UUID, Place | None] = {}  # what the database was asked for
         self._computing: dict[int, UUID] = {}  # items that others may wait for
@@ -145,10 +146,11 @@ class Reuse:
         known = [digest for digest in digests if digest is not None]
         if len(known) < len(digests):
             return None
-        options = options_of_item(self._options, item.options)
-        prompt = item.prompt or (options.prompt if isinstance(options, CaptionOptions) else "")
-        seed = seed_of(self._options, item.index, item.seed)
-        return identity_of(self._job.team_id, self._weights, options, prompt=prompt, seed=seed, images=known)
+        identities = self._identities
+        if item.options:
+            identities = Identities(self._job.team_id, self._weights, options_of_item(self._options, item.options))
+        prompt = item.prompt or (self._options.prompt if isinstance(self._options, CaptionOptions) else "")
+        return identities.of(prompt=prompt, seed=seed_of(self._options, item.index, item.seed), images=known)
 
     def _find(self, identities: set[UUID]) -> None:
         if not identities:

@@ -25,6 +25,7 @@ from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.dispatch import metrics
 from orchestrator.dispatch.one_by_one import OneByOne
 from orchestrator.domain.errors import JanusError
+from orchestrator.domain.items import Item
 from orchestrator.domain.jobs import Counts, JobState
 from orchestrator.domain.shards import ShardState
 from orchestrator.telemetry import carried, get_logger
@@ -125,7 +126,7 @@ class Finisher:
             if hashlib.sha256(data).hexdigest() != part.sha256:
                 raise PartDamaged(f"{part.key} has changed since shard {shard.id} wrote it; restore it from a backup")
             for line in data.splitlines(keepends=True):
-                index = json.loads(line)["index"]
+                index = Item.index_of(line)
                 if shard.first_index <= index < end:
                     lines[index] = line
         return [line for _, line in sorted(lines.items())]

@@ -152,7 +152,7 @@ class Reader:
         if job.input.get("manifest"):
             key = prefix + job.input["manifest"]
             lines = self._store.lines(key, max_line_bytes=self._max_item_line_bytes, max_bytes=self._max_manifest_bytes)
-            return (line for line in lines if line.strip())
+            return (line for line in lines if line and not line.isspace())
         if "s3" in job.input:
             return self._listing(job)
         return (

@@ -15,7 +15,9 @@ from orchestrator.domain.urls import MAX_URL_LENGTH, is_url
 MAX_IMAGES_PER_PROMPT = 16
 MAX_OBJECT_BYTES = 5 * 2**40  # of S3
 BUNDLE_BYTES = 4 * 2**20  # of an object with many small images, which is what a worker reads at a time
-_OBJECT_FIELDS, _PART_FIELDS = {"object"}, {"object", "offset", "num_bytes"}
+_SHAPES = frozenset(
+    frozenset({"object", *part, *digest}) for part in ((), ("offset", "num_bytes")) for digest in ((), ("sha256",))
+)
 _SHA256 = re.compile("[0-9a-f]{64}")
 _is_safe_name = lru_cache(maxsize=64)(is_safe_name)  # as many parts of one object come in a row
 
@@ -81,7 +83,7 @@ class ImageNames:
 
     def _part(self, value: dict[str, Any]) -> ImageRef:
         name, sha256 = value.get("object"), value.get("sha256")
-        if set(value) - {"sha256"} not in (_OBJECT_FIELDS, _PART_FIELDS) or not isinstance(name, str):
+        if frozenset(value) not in _SHAPES or not isinstance(name, str):
             raise BadItem(
                 "an object has the field object, a part of one offset and num_bytes too; no others but sha256"
             )

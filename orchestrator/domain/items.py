@@ -162,9 +162,9 @@ def _record(raw: object) -> dict[str, Any]:
 
 
 def _refuse_unknown(record: dict[str, Any], known: set[str]) -> None:
-    unknown = sorted(set(record) - known)
-    if unknown:
-        raise BadItem(f"unknown field {unknown[0][:100]!r}; an item has {', '.join(sorted(known))}")
+    if not record.keys() <= known:
+        unknown = min(record.keys() - known)
+        raise BadItem(f"unknown field {unknown[:100]!r}; an item has {', '.join(sorted(known))}")
 
 
 def _id(record: dict[str, Any], index: int) -> str:

@@ -27,4 +27,4 @@ def clean_message(text: str) -> str:
 
 def without_surrogates(text: str) -> str:
     """JSON may spell half of a surrogate pair, which UTF-8 and Postgres refuse."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

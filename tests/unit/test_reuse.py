@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.client import _bundles
 from orchestrator.client._bundles import Packer
-from orchestrator.domain.identity import identity_of
+from orchestrator.domain.identity import Identities
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, InvalidRequestValue, Options
 from workers.board import Answered, Board
 
@@ -28,7 +28,7 @@ def identity(options: Options, **values: Any) -> UUID:
         "seed": 1,
         "images": ["a", "b"],
     } | values
-    return identity_of(asked.pop("team_id"), asked.pop("weights"), options, **asked)
+    return Identities(asked.pop("team_id"), asked.pop("weights"), options).of(**asked)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,8 @@ def identity(options: Options, **values: Any) -> UUID:
         {"prompt": "q"},
         {"images": ["b", "a"]},
         {"images": ["ab"]},
+        {"images": ["a"], "prompt": "b p"},
+        {"images": [], "prompt": "a b p"},
         {"seed": 2},
     ],
 )
