@@ -53,7 +53,7 @@ def find_approved(session: Session, job: JobRow, request_sha256: str) -> JobRow 
     if made is None:
         raise Conflict(f"{job.id} was approved as {job.approved_job_id}, which was deleted; submit its input again")
     if made.request_sha256 != request_sha256:
-        raise Conflict(f"{job.id} was approved as {made.id} with other options; cancel that, and submit the input again")
+        raise Conflict(f"{job.id} was approved as {made.id} with other options; cancel that and submit anew")
     return made
 
 

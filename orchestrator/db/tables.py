@@ -159,7 +159,7 @@ class JobRow(Table):
     input: Mapped[dict[str, Any]] = mapped_column(deferred=True)  # megabytes where items came inline; for the reader
     upload_id: Mapped[str | None] = mapped_column(Computed("(input ->> 'upload'::text)", persisted=True))
     retry_of: Mapped[str | None] = mapped_column(Computed("(input ->> 'retry_of'::text)", persisted=True))
-    replay_index: Mapped[int | None]  # of the one item of `retry_of` that is made again; None: of a retry, all that failed
+    replay_index: Mapped[int | None]  # of the item of `retry_of` that is made again; None: all that failed are
     sample: Mapped[int | None]  # how many items it takes of its input, one of each stratum; None: all
     sample_total: Mapped[int | None]  # how many items that input has
     sampled_by: Mapped[str | None]  # the sample whose approval made this job
