@@ -22,8 +22,10 @@ from orchestrator.cli.outputs import (
     WhatExists,
     flags_of,
 )
+from orchestrator.cli.samples import decide
 from orchestrator.client import Form, Job, NothingToSubmit, Output, Sidecar, check_options
 from orchestrator.domain.jobs import JobKind, JobState
+from orchestrator.domain.strata import MAX_SAMPLE
 
 Model = Annotated[
     str | None,
@@ -42,6 +44,10 @@ Deadline = Annotated[
     typer.Option(formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z"], help="When it ends, finished or not; local time."),
 ]
 Reuse = Annotated[bool, typer.Option(help="Take results that the team has; or compute everything anew.")]
+Sample = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=MAX_SAMPLE, help="Do N items from all over the input first, and ask."),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Submit and end; `janus jobs results ID` fetches later.")]
 JobAsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
 
@@ -85,6 +91,7 @@ def caption(
     window: Window = None,
     deadline: Deadline = None,
     reuse: Reuse = True,
+    sample: Sample = None,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
@@ -117,10 +124,11 @@ def caption(
                 window=window,
                 deadline_at=deadline and deadline.astimezone(),
                 reuse=reuse,
+                sample=sample,
                 out=output,
                 **options,
             )
-        _see_through(job, output, detach=detach, as_json=as_json)
+        _see_through(job, output, sources, detach=detach, as_json=as_json)
 
 
 def generate(
@@ -150,6 +158,7 @@ def generate(
     window: Window = None,
     deadline: Deadline = None,
     reuse: Reuse = True,
+    sample: Sample = None,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
@@ -184,10 +193,11 @@ def generate(
                 window=window,
                 deadline_at=deadline and deadline.astimezone(),
                 reuse=reuse,
+                sample=sample,
                 out=output,
                 **options,
             )
-        _see_through(job, output, detach=detach, as_json=as_json)
+        _see_through(job, output, None, detach=detach, as_json=as_json)
 
 
 @contextmanager
@@ -225,7 +235,7 @@ def _worth_another_try(job: Job) -> bool:
     return any(failure.code not in SAME_AGAIN for failure in islice(job.failures(), MAX_FAILURES_LOOKED_AT))
 
 
-def _see_through(job: Job, output: Output, *, detach: bool, as_json: bool) -> None:
+def _see_through(job: Job, output: Output, sources: Any, *, detach: bool, as_json: bool) -> None:
     if detach:
         if as_json:
             print_json(job.view)
@@ -234,6 +244,8 @@ def _see_through(job: Job, output: Output, *, detach: bool, as_json: bool) -> No
         raise typer.Exit(OK)
     note(f"submitted {job.id}; it goes on if this is interrupted (janus jobs watch {job.id})")
     job.wait(progress=True)
+    if job.view.sample is not None:
+        job = decide(job, output, sources, as_json=as_json)
     finish(job, output, as_json=as_json)
 
 

@@ -163,7 +163,7 @@ class JobCalls(Generic[J]):
         return self._other(view)
 
     @Call
-    def approve(self, *, sample: int | None = None, **options: Any) -> Steps[J]:
+    def approve(self, /, *, sample: int | None = None, **options: Any) -> Steps[J]:
         """Of a sample: a job of the whole input, where what the sample has a result of is not computed again.
 
         Approving twice gives the same job.

@@ -75,8 +75,8 @@ class Submission(Generic[J]):
             window: at which hours it may run, such as `22:00-06:00 Europe/Berlin`.
             deadline_at: when it ends, finished or not.
             reuse: take results that the team has, and compute equal images once; else everything is computed.
-            sample: how many items to try it on first, one of each equal stretch of the input; `job.approve()` then makes
-                the job of all of them.
+            sample: how many items to try it on first, one of each equal stretch of the input; `job.approve()` makes
+                the job of all.
             idempotency_key: with the same arguments the same job, and its files are not sent again.
             out: where the results will be written; it is looked at before anything is sent.
             existing: with `skip`, items that have their result in `out` are not submitted. Where it is left out and
