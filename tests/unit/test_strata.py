@@ -45,18 +45,23 @@ def test_what_is_picked_stands_at_the_indexes(total: int, sample: int, seed: int
     assert list(pick(range(total), draw_indexes(total, sample, seed))) == list(draw_indexes(total, sample, seed))
 
 
-def test_nothing_is_read_behind_the_last_and_nothing_is_held() -> None:
-    read = 0
+class Endless:
+    """Whole numbers, and how many of them were asked for."""
 
-    def endless() -> Iterator[int]:
-        nonlocal read
+    def __init__(self) -> None:
+        self.read = 0
+
+    def __iter__(self) -> Iterator[int]:
         while True:
-            read += 1
-            yield read - 1
+            self.read += 1
+            yield self.read - 1
 
-    drawn = pick(endless(), draw_indexes(10**9, 10**8, 3))
-    first = list(islice(drawn, 3))
-    assert read == first[-1] + 1 <= 30
-    assert list(pick(endless(), iter([2]))) == [2]
-    assert read == first[-1] + 1 + 3
-    assert list(pick(endless(), iter([]))) == []
+
+def test_nothing_is_read_behind_the_last_and_nothing_is_held() -> None:
+    stream = Endless()
+    first = list(islice(pick(stream, draw_indexes(10**9, 10**8, 3)), 3))
+    assert stream.read == first[-1] + 1 <= 30
+    for indexes, read in (([2, 4], 5), ([], 0)):
+        stream = Endless()
+        assert list(pick(stream, iter(indexes))) == indexes
+        assert stream.read == read
