@@ -98,7 +98,7 @@ def test_task_that_is_cancelled_leaves_the_job_and_no_file(fast_system: System, 
 
 def test_samples_replays_and_round_trips_are_awaited(system: System, photos: Path, tmp_path: Path) -> None:
     async def work() -> None:
-        async with AsyncClient(system.url, system.admin_key) as client:
+        async with client_of(system) as client:
             sample = await client.caption(photos, max_tokens=3, sample=2)
             await sample.wait(60)
             whole = await sample.approve()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,9 @@ def test_rejected_is_rejected_and_only_a_completed_sample_is_approved(world: Cou
     for act in (no_sample.approve, no_sample.reject):
         with pytest.raises(Conflict, match="is no sample"):
             act()
-    cancelled = world.client.generate([f"a hill {n}" for n in range(30)], sample=3, window="00:00-00:01")
+    later = datetime.now(UTC) + timedelta(hours=3)
+    window = f"{later:%H:%M}-{later + timedelta(hours=1):%H:%M} UTC"
+    cancelled = world.client.generate([f"a hill {n}" for n in range(30)], sample=3, window=window)
     cancelled.cancel()
     cancelled.wait(60)
     with pytest.raises(Conflict, match="can be approved when it is completed"):
