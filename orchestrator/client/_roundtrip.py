@@ -15,7 +15,7 @@ from orchestrator.client._faces import Call
 from orchestrator.client._job import J, JobCalls
 from orchestrator.client._lines import Line
 from orchestrator.client._outputs.columns import load_package
-from orchestrator.client._sheets import MAX_TILES, Pictures, pictures_of, save_sheet
+from orchestrator.client._sheets import MAX_TILES, Pictures, pictures_of, save_sheet, small_picture
 from orchestrator.client._steps import Steps, work
 from orchestrator.client._submission import Submission
 from orchestrator.domain.jobs import CaptionOptions
@@ -105,11 +105,10 @@ def _put_side_by_side(folder: Path, sources: Any, captions: Sequence[Line]) -> i
     articles = [_article(line, names.get(line["id"]), drawn.get(line["id"])) for line in captions]
     (folder / "index.html").write_text(_page(articles), encoding="utf-8")
     tiles = list[tuple["Image.Image | None", str]]()
-    open_picture = load_package("PIL.Image", "pictures").open
     for line in captions[: MAX_TILES // 2]:
         made = drawn.get(line["id"])
         tiles.append((originals.get(line["id"]), line["id"]))
-        tiles.append((open_picture(folder / made) if made else None, _words(line)))
+        tiles.append((small_picture(folder / made) if made else None, _words(line)))
     save_sheet(folder / "side-by-side.jpg", "Pictures, and what was drawn from their captions", tiles)
     return len(drawn)
 

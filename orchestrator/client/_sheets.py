@@ -84,7 +84,7 @@ def pictures_of(sources: Any, ids: Collection[str]) -> Pictures:
     found: Pictures = {}
     for index, item in enumerate(read_image_sources(sources)):
         item_id = str(item.line.get("id", index)) if isinstance(item.line, dict) else str(index)
-        if item_id in ids and item.files and (picture := _picture(item.files[0])) is not None:
+        if item_id in ids and item.files and (picture := small_picture(item.files[0])) is not None:
             found[item_id] = picture
         if len(found) == len(ids):
             break
@@ -101,7 +101,8 @@ def _ids(lines: Sequence[Line]) -> frozenset[str]:
     return frozenset(line["id"] for line in lines)
 
 
-def _picture(file: File) -> Image.Image | None:
+def small_picture(file: File) -> Image.Image | None:
+    """An image to look at, no larger than a sheet needs; None where it cannot be read here."""
     if isinstance(file, str):
         return None  # a URL, that the server fetched
     try:

@@ -169,6 +169,10 @@ def test_a_script_gets_an_id_and_the_next_commands(world: Counted, tmp_path: Pat
     assert (refused.returncode, "cancel that one" in refused.stderr) == (1, True)
 
 
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 class Terminal:
     """`janus` on a terminal, with somebody who answers."""
 
@@ -211,7 +215,7 @@ def test_a_person_edits_looks_again_and_approves(world: Counted, tmp_path: Path)
     terminal.answer("prompt [what person]", "which person")
     terminal.answer("or [r]eject?", "a")
     assert terminal.end() == 0, terminal.said
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    lines = lines_of(out)
     assert len(lines) == 25
     assert {line["caption"].partition(" #")[0] for line in lines} == {"which person"}
     assert "4 used again" in terminal.said
@@ -311,9 +315,9 @@ def test_a_round_trip_is_a_folder_to_look_at(world: Counted, tmp_path: Path) -> 
     shown = re.findall(r'src="([^"]+)"', page)
     assert len(shown) == 12
     assert all((out / name).is_file() for name in shown)
-    assert len((out / "captions.jsonl").read_text().splitlines()) == 7
-    captions = {line["id"]: line.get("caption") for line in map(json.loads, (out / "captions.jsonl").open())}
-    drawn = [json.loads(line) for line in (out / "drawn" / "results.jsonl").open()]
+    assert len(lines_of(out / "captions.jsonl")) == 7
+    captions = {line["id"]: line.get("caption") for line in lines_of(out / "captions.jsonl")}
+    drawn = lines_of(out / "drawn" / "results.jsonl")
     assert all(captions[line["id"]] == line["prompt"] for line in drawn)
     with Image.open(out / "side-by-side.jpg") as sheet:
         assert sheet.format == "JPEG"

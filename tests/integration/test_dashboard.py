@@ -517,3 +517,20 @@ def test_an_item_is_made_again_and_compared(site: Site) -> None:
     assert "Made again: different" in compared
     assert "caption was &#39;a kettle&#39; and is" in compared
     assert "<script>alert" not in compared
+
+
+def test_a_picture_of_an_opened_bucket_is_shown_from_there_and_not_from_ours(site: Site) -> None:
+    store = open_store(site.system.settings)
+    whole, part = ImageRef("a.png", bucket="pictures"), ImageRef("b.tar", 512, len(PNG), bucket="pictures")
+    items = [Item(0, "a", (whole,)), Item(1, "b", (part,))]
+    lines = b"".join(item.as_line().encode() + b"\n" for item in items)
+    store.put(f"jobs/{site.job_id}/items/0.jsonl", lines)
+    store.put("b.tar", b"0" * 512 + b"\x89PNG\r\n\x1a\nsomebody else's, in our own bucket")
+    store.close()
+    client = site.browser(site.owner)
+    source = re.search(r'<img src="([^"]+)"', client.get(f"/jobs/{site.job_id}/items/0").text)
+    assert source is not None
+    assert httpx.URL(source.group(1)).path == "/pictures/a.png"
+    token = re.search(r"/pictures/[\w.-]+", client.get(f"/jobs/{site.job_id}/items/1").text)
+    assert token is not None
+    assert b"somebody" not in client.get(token.group()).content
