@@ -239,8 +239,10 @@ def _see_through(job: Job, output: Output, sources: Any, *, detach: bool, as_jso
     if detach:
         if as_json:
             print_json(job.view)
-        fetch = f"janus jobs results {job.id} {flags_of(output)}"
-        note(f"submitted {job.id}; watch: janus jobs watch {job.id}; fetch: {fetch}")
+        then = f"fetch: janus jobs results {job.id} {flags_of(output)}"
+        if job.view.sample is not None:
+            then = f"when it has ended: janus jobs approve {job.id}"
+        note(f"submitted {job.id}; watch: janus jobs watch {job.id}; {then}")
         raise typer.Exit(OK)
     note(f"submitted {job.id}; it goes on if this is interrupted (janus jobs watch {job.id})")
     job.wait(progress=True)
