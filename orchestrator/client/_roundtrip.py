@@ -8,20 +8,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.client._errors import NothingToSubmit
 from orchestrator.client._faces import Call
 from orchestrator.client._job import J, JobCalls
 from orchestrator.client._lines import Line
 from orchestrator.client._outputs.columns import load_package
-from orchestrator.client._sheets import MAX_TILES, Pictures, pictures_of, save_sheet, small_picture
+from orchestrator.client._sheets import MAX_TILES, Labelled, Pictures, pictures_of, save_sheet, small_picture
 from orchestrator.client._steps import Steps, work
 from orchestrator.client._submission import Submission
 from orchestrator.domain.jobs import CaptionOptions
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1e1e22}"
@@ -104,12 +101,13 @@ def _put_side_by_side(folder: Path, sources: Any, captions: Sequence[Line]) -> i
     names = _save(folder, captions, originals)
     articles = [_article(line, names.get(line["id"]), drawn.get(line["id"])) for line in captions]
     (folder / "index.html").write_text(_page(articles), encoding="utf-8")
-    tiles = list[tuple["Image.Image | None", str]]()
+    tiles = list[Labelled]()
     for line in captions[: MAX_TILES // 2]:
         made = drawn.get(line["id"])
         tiles.append((originals.get(line["id"]), line["id"]))
         tiles.append((small_picture(folder / made) if made else None, _words(line)))
-    save_sheet(folder / "side-by-side.jpg", "Pictures, and what was drawn from their captions", tiles)
+    title, heading = "Pictures, and what was drawn from their captions", f"{len(tiles) // 2} of {len(captions)} pairs"
+    save_sheet(folder / "side-by-side.jpg", title, tiles, heading)
     return len(drawn)
 
 

@@ -27,6 +27,8 @@ MAX_TILES = 120  # of one sheet
 THUMBNAIL_PIXELS = 448  # of a picture's longer side, here and in memory
 Pictures = dict[str, "Image.Image"]
 """Small pictures by their item's id."""
+Labelled = tuple["Image.Image | None", str]
+"""A picture, where there is one, and the words below it."""
 
 
 def draw_sheet(job: JobCalls[Any], path: Path, sources: Any = None) -> Steps[Path]:
@@ -39,7 +41,7 @@ def draw_sheet(job: JobCalls[Any], path: Path, sources: Any = None) -> Steps[Pat
     else:
         known = {} if sources is None else (yield from work(partial(pictures_of, sources, _ids(lines))))
         tiles = [(known.get(line["id"]), words_of(line)) for line in lines]
-    yield from work(partial(save_sheet, path, f"{job.view.name} ({job.id})", tiles))
+    yield from work(partial(save_sheet, path, f"{job.view.name} ({job.id})", tiles, f"{len(tiles)} results"))
     return path
 
 
@@ -57,7 +59,7 @@ def first_lines(job: JobCalls[Any], limit: int) -> Stream[Line, None]:
     stream.close()
 
 
-def drawn_tiles(job: JobCalls[Any], lines: Sequence[Line]) -> Steps[list[tuple[Image.Image | None, str]]]:
+def drawn_tiles(job: JobCalls[Any], lines: Sequence[Line]) -> Steps[list[Labelled]]:
     """The first picture of each line, and its prompt."""
     first = [next(images_of(Merged(line, line["index"])), None) for line in lines]
     data = iter((yield from fetch_images(job, [image for image in first if image is not None])))
@@ -68,11 +70,11 @@ def drawn_tiles(job: JobCalls[Any], lines: Sequence[Line]) -> Steps[list[tuple[I
     return tiles
 
 
-def save_sheet(path: Path, title: str, tiles: Sequence[tuple[Image.Image | None, str]]) -> None:
+def save_sheet(path: Path, title: str, tiles: Sequence[Labelled], heading: str) -> None:
     from orchestrator.contact_sheet import Section, Tile, draw_contact_sheet
 
     blank = load_package("PIL.Image", "pictures").new("RGB", (8, 8), (225, 225, 222))
-    section = Section(f"{len(tiles)} results", [Tile(picture or blank, text) for picture, text in tiles])
+    section = Section(heading, [Tile(picture or blank, text) for picture, text in tiles])
     path.parent.mkdir(parents=True, exist_ok=True)
     draw_contact_sheet(title, [section]).save(path, "JPEG", quality=88)
 

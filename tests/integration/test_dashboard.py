@@ -528,7 +528,7 @@ def test_a_picture_of_an_opened_bucket_is_shown_from_there_and_not_from_ours(sit
     store.put("b.tar", b"0" * 512 + b"\x89PNG\r\n\x1a\nsomebody else's, in our own bucket")
     store.close()
     client = site.browser(site.owner)
-    source = re.search(r'<img src="([^"]+)"', client.get(f"/jobs/{site.job_id}/items/0").text)
+    source = re.search(r'<figure><a href="([^"]+)"', client.get(f"/jobs/{site.job_id}/items/0").text)
     assert source is not None
     assert httpx.URL(source.group(1)).path == "/pictures/a.png"
     token = re.search(r"/pictures/[\w.-]+", client.get(f"/jobs/{site.job_id}/items/1").text)

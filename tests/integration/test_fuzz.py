@@ -65,6 +65,7 @@ def test_the_api_is_as_it_says(system: System, tmp_path: Path) -> None:
         "FUZZ_BATCH_ID": httpx.post(f"{system.url}/openai/v1/batches", headers=headers, json=batch).json()["id"],
         "FUZZ_WEBHOOK_ID": httpx.post(f"{system.url}/v1/webhooks", headers=headers, json=webhook).json()["id"],
         "FUZZ_INDEX": "0",
+        "FUZZ_TEAM_ID": httpx.get(f"{system.url}/v1/whoami", headers=headers).json()["team"]["id"],
         "FUZZ_OWN_KEY_ID": key.split("_")[2],
         "FUZZ_KEY_ID": system.make_key("others").split("_")[2],
     }
