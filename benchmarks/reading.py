@@ -1,4 +1,5 @@
 """How fast a job's input becomes shards: python benchmarks/reading.py [--items 1000000] [--source manifest | listing]
+[--sample 50]
 
 The dispatcher's reader cuts it into shards of 64, written to the store and to Postgres, all on this machine. A manifest
 lies in the store and is checked line by line. A listing is simulated: the store says that the upload holds so many
@@ -42,12 +43,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--source", choices=["manifest", "listing"], default="manifest")
+    parser.add_argument("--sample", type=int, help="of so many items, for which the input is read twice")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="janus-bench-") as folder:
         servers = Servers(Path(folder) / "servers")
         servers.start()
         try:
-            measure(servers.environment(), Path(folder) / "manifest.jsonl", options.items, options.source)
+            measure(
+                servers.environment(), Path(folder) / "manifest.jsonl", options.items, options.source, options.sample
+            )
         finally:
             servers.stop()
 
@@ -79,7 +83,7 @@ class WatchedStore:
                 self.megabytes.append(resident_megabytes())
 
 
-def measure(environment: dict[str, str], manifest: Path, num_items: int, source: str) -> None:
+def measure(environment: dict[str, str], manifest: Path, num_items: int, source: str, sample: int | None) -> None:
     settings = settings_of(os.environ | environment)
     migrate(settings)
     ensure_key(settings, team="bench", name="bench", scopes=["jobs:write"])
@@ -98,6 +102,7 @@ def measure(environment: dict[str, str], manifest: Path, num_items: int, source:
             priority=0,
             shard_items=64,
             options=CaptionOptions(),
+            sample=sample,
             input={"upload": upload.id} | ({"manifest": "manifest.jsonl"} if source == "manifest" else {}),
         )
     if source == "manifest":
@@ -112,7 +117,7 @@ def measure(environment: dict[str, str], manifest: Path, num_items: int, source:
     seconds = time.monotonic() - began
     assert num_jobs == 1
     with sessions() as session:
-        assert jobs.get_job(session, job.id).num_items == num_items
+        assert jobs.get_job(session, job.id).num_items == (sample or num_items)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{num_items} items of a {source} in {seconds:.1f} s: {num_items / seconds:.0f} items/s")
     print(f"memory at most {most:.0f} MB; at every {MARK} items: {' '.join(f'{each:.0f}' for each in store.megabytes)}")

@@ -19,6 +19,7 @@ from pydantic import (
 
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState, check_option_types
+from orchestrator.domain.strata import MAX_SAMPLE
 from orchestrator.domain.turns import MAX_WEIGHT
 from orchestrator.domain.urls import MAX_URL_LENGTH
 from orchestrator.domain.webhooks import FORM_OF_SECRETS
@@ -34,6 +35,7 @@ Scope = Literal["jobs:read", "jobs:write", "admin"]
 
 
 Count = Annotated[int, Strict()]  # not `true`, nor "5"
+SampleSize = Annotated[int, Strict(), Field(ge=1, le=MAX_SAMPLE)]
 
 
 def _of_its_types(kind: JobKind) -> BeforeValidator:
@@ -124,6 +126,7 @@ class _JobCreate(Wire):
     window: Window | None = None
     deadline_at: Moment | None = None
     reuse: Annotated[bool, Strict()] = True
+    sample: SampleSize | None = None
 
 
 class CaptionJobCreate(_JobCreate):
@@ -145,6 +148,19 @@ class RetryCreate(Wire):
     codes: list[Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]] | None = Field(
         None, min_length=1, max_length=50
     )
+
+
+class ApproveCreate(Wire):
+    """What is to be otherwise than in the sample: options, and `sample` where another look is wanted first."""
+
+    options: dict[str, Any] | None = None
+    sample: SampleSize | None = None
+
+
+class ReplayCreate(Wire):
+    """Which item to make again."""
+
+    index: Count = Field(ge=0, le=2**62)
 
 
 class JobItems(Answer):
@@ -177,6 +193,14 @@ class JobView(Answer):
     window: str | None = None
     deadline_at: datetime | None = None
     reuse: bool = True
+    sample: int | None = None
+    sample_total: int | None = None
+    waits_for_approval: bool = False
+    approved_job: str | None = None
+    rejected_at: datetime | None = None
+    sampled_by: str | None = None
+    replay_of: str | None = None
+    replay_index: int | None = None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

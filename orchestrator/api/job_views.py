@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from orchestrator.api.dependencies import Services
-from orchestrator.db import jobs, queueing, workers
+from orchestrator.db import jobs, queueing, samples, workers
 from orchestrator.db.queueing import InFlight
 from orchestrator.db.session import database_now
 from orchestrator.db.shards import parts_of
@@ -59,6 +59,14 @@ def _view(job: JobRow, counts: Counts, waiting_reason: str | None, now: datetime
         window=job.run_window,
         deadline_at=job.deadline_at,
         reuse=job.reuse,
+        sample=job.sample,
+        sample_total=job.sample_total,
+        waits_for_approval=samples.waits_for_approval(job),
+        approved_job=job.approved_job_id,
+        rejected_at=job.rejected_at,
+        sampled_by=job.sampled_by,
+        replay_of=job.retry_of if job.replay_index is not None else None,
+        replay_index=job.replay_index,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -80,6 +88,8 @@ def _waiting_reason(
     job: JobRow, counts: Counts, now: datetime, served: frozenset[str], in_flight: Sequence[InFlight]
 ) -> str | None:
     """Why nothing comes out right now, from real state; None where something does or the job has ended."""
+    if samples.waits_for_approval(job):
+        return f"it is a sample, and waits until somebody approves the whole: `janus jobs approve {job.id}`"
     if JobState(job.state).ended:
         return None
     if job.cancel_requested_at is not None:

@@ -35,7 +35,7 @@ def list_jobs(
     with told_errors():
         found = [job.view for _, job in zip(range(limit), connect().jobs(state=state), strict=False)]
     rows = [
-        (v.id, v.kind, v.model, v.state, f"{v.items.finished}/{v.items.total}", v.items.failures, _age(v), v.name)
+        (v.id, v.kind, v.model, _state(v), f"{v.items.finished}/{v.items.total}", v.items.failures, _age(v), v.name)
         for v in found
     ]
     headers = ("ID", "KIND", "MODEL", "STATE", "ITEMS", "FAILED", "CREATED", "NAME")
@@ -141,6 +141,41 @@ def retry(
 
 @app.command()
 def delete(job_id: EndedJobId, as_json: AsJson = False) -> None:
+
+
+def approve(
+    job_id: JobId,
+    prompt: Annotated[str | None, typer.Option(help="Ask this instead; of captions.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="How every answer begins; of captions.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens; of captions.")] = None,
+    images: Annotated[int | None, typer.Option(help="Images for each prompt.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="How hard images are pulled towards the prompt.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the whole job.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(metavar="N", help="Another sample of N items first, with what was changed.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A job of the whole input of a sample, with its options or these; what is the same is not computed again."""
+    options = {"prompt": prompt, "prefix": prefix, "max_tokens": max_tokens, "images": images, "guidance": guidance,
+               "temperature": temperature, "seed": seed}  # fmt: skip
+    with told_errors():
+        changed = {name: value for name, value in options.items() if value is not None}
+        view = _job(job_id).approve(sample=sample, **changed).view
+    show(view, as_json=as_json, otherwise=lambda: print(view.id))
+
+
+@app.command()
+def reject(job_id: JobId) -> None:
+    """Say that a sample is not to be approved; its input is then kept no longer than that of other jobs."""
+    with told_errors():
+        _job(job_id).reject()
+    note(f"{job_id} is rejected; what it made stays until it is deleted: janus jobs delete {job_id}")
+
+
+@app.command()
+def delete(job_id: JobId) -> None:
     """Delete a job that has ended, with its results, and its upload where no other job uses it."""
     with told_errors():
         _job(job_id).delete()
@@ -172,6 +207,10 @@ def _told(view: JobView, *, as_json: bool) -> None:
     show(view, as_json=as_json, otherwise=lambda: note(describe(view)))
 
 
+def _state(view: JobView) -> str:
+    return f"{view.state}, to approve" if view.waits_for_approval else str(view.state)
+
+
 def _age(view: JobView) -> str:
     return view.created_at.strftime("%Y-%m-%d %H:%M")
 
@@ -188,8 +227,21 @@ def _print_view(view: JobView) -> None:
         ("rate", f"{view.items_per_second:.2f} items/s" if view.items_per_second else ""),
         ("left", format_seconds(view.eta_seconds) if view.eta_seconds is not None else ""),
         ("reason", view.state_reason or view.waiting_reason or ""),
+        *_sample_rows(view),
         *((f"options.{name}", value) for name, value in view.options.items() if value is not None),
         ("created", view.created_at.isoformat(timespec="seconds")),
         ("finished", view.finished_at.isoformat(timespec="seconds") if view.finished_at else ""),
     ]
     print_table(("FIELD", "VALUE"), rows)
+
+
+def _sample_rows(view: JobView) -> list[tuple[str, str]]:
+    """What a sample, a job that one was taken for, or a replay is about."""
+    rows = {
+        "sample": f"{view.sample} of {view.sample_total or 'its'} items" if view.sample else "",
+        "approved job": view.approved_job or "",
+        "rejected": view.rejected_at.isoformat(timespec="seconds") if view.rejected_at else "",
+        "sampled by": view.sampled_by or "",
+        "replay of": f"item {view.replay_index} of {view.replay_of}" if view.replay_of else "",
+    }
+    return [(name, value) for name, value in rows.items() if value]

@@ -11,7 +11,9 @@ from orchestrator.cli import (
     evaluate,
     jobs,
     models,
+    replay,
     report,
+    roundtrip,
     servers,
     submit,
     train,
@@ -26,6 +28,8 @@ app = typer.Typer(
 )
 app.command()(submit.caption)
 app.command()(submit.generate)
+app.command()(roundtrip.roundtrip)
+app.command()(replay.replay)
 app.command()(evaluate.evaluate)
 app.command()(train.train)
 app.add_typer(jobs.app, name="jobs")

@@ -23,8 +23,10 @@ from orchestrator.cli.outputs import (
     WhatExists,
     flags_of,
 )
+from orchestrator.cli.samples import decide
 from orchestrator.client import Form, Job, NothingToSubmit, Output, Sidecar, check_options
 from orchestrator.domain.jobs import JobKind, JobState
+from orchestrator.domain.strata import MAX_SAMPLE
 
 Model = Annotated[
     str | None,
@@ -46,6 +48,10 @@ Deadline = Annotated[
     typer.Option(formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z"], help="When it ends, finished or not; local time."),
 ]
 Reuse = Annotated[bool, typer.Option(help="Take results that the team has; or compute everything anew.")]
+Sample = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=MAX_SAMPLE, help="Do N items from all over the input first, and ask."),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Submit and end; `janus jobs results ID` fetches later.")]
 JobAsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
 
@@ -89,6 +95,7 @@ def caption(
     window: Window = None,
     deadline: Deadline = None,
     reuse: Reuse = True,
+    sample: Sample = None,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
@@ -121,10 +128,11 @@ def caption(
                 window=window,
                 deadline_at=deadline and deadline.astimezone(),
                 reuse=reuse,
+                sample=sample,
                 out=output,
                 **options,
             )
-        _see_through(job, output, detach=detach, as_json=as_json)
+        _see_through(job, output, sources, detach=detach, as_json=as_json)
 
 
 def generate(
@@ -154,6 +162,7 @@ def generate(
     window: Window = None,
     deadline: Deadline = None,
     reuse: Reuse = True,
+    sample: Sample = None,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
@@ -188,10 +197,11 @@ def generate(
                 window=window,
                 deadline_at=deadline and deadline.astimezone(),
                 reuse=reuse,
+                sample=sample,
                 out=output,
                 **options,
             )
-        _see_through(job, output, detach=detach, as_json=as_json)
+        _see_through(job, output, None, detach=detach, as_json=as_json)
 
 
 @contextmanager
@@ -229,15 +239,19 @@ def _worth_another_try(job: Job) -> bool:
     return any(failure.code not in SAME_AGAIN for failure in islice(job.failures(), MAX_FAILURES_LOOKED_AT))
 
 
-def _see_through(job: Job, output: Output, *, detach: bool, as_json: bool) -> None:
+def _see_through(job: Job, output: Output, sources: Any, *, detach: bool, as_json: bool) -> None:
     if detach:
         if as_json:
             print_json(job.view)
-        fetch = f"janus jobs results {job.id} {flags_of(output)}"
-        note(f"submitted {job.id}; watch: janus jobs watch {job.id}; fetch: {fetch}")
+        then = f"fetch: janus jobs results {job.id} {flags_of(output)}"
+        if job.view.sample is not None:
+            then = f"when it has ended: janus jobs approve {job.id}"
+        note(f"submitted {job.id}; watch: janus jobs watch {job.id}; {then}")
         raise typer.Exit(OK)
     note(f"submitted {job.id}; it goes on if this is interrupted (janus jobs watch {job.id})")
     job.wait(progress=True)
+    if job.view.sample is not None:
+        job = decide(job, output, sources, as_json=as_json)
     finish(job, output, as_json=as_json)
 
 

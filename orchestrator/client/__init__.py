@@ -13,6 +13,7 @@ from orchestrator.client._errors import (
     InvalidOption,
     InvalidRequest,
     JobNotEnded,
+    NoResult,
     NotFound,
     NothingToSubmit,
     PackageMissing,
@@ -27,6 +28,8 @@ from orchestrator.client._lines import FailureRecord, ImageRecord, ResultLine
 from orchestrator.client._options import check_options
 from orchestrator.client._outputs import Existing, Form, Output, Sidecar
 from orchestrator.client._progress import describe, describe_rate, format_seconds
+from orchestrator.client._replays import Replay
+from orchestrator.client._roundtrip import RoundTrip
 from orchestrator.client._verify import Verification
 
 __all__ = [
@@ -47,13 +50,16 @@ __all__ = [
     "InvalidRequest",
     "Job",
     "JobNotEnded",
+    "NoResult",
     "NotFound",
     "NothingToSubmit",
     "Output",
     "PackageMissing",
     "PermissionDenied",
     "RateLimited",
+    "Replay",
     "ResultLine",
+    "RoundTrip",
     "ServerError",
     "ServerFault",
     "Sidecar",

@@ -15,6 +15,7 @@ from orchestrator.client._errors import ClientError
 from orchestrator.client._faces import Awaited, Blocking, Call, Listing
 from orchestrator.client._http import Api
 from orchestrator.client._job import AsyncJob, J, Job
+from orchestrator.client._roundtrip import RoundTrips
 from orchestrator.client._steps import AsyncDriver, Driver, Steps, Stream
 from orchestrator.client._transfers import Transfers
 from orchestrator.domain.jobs import JobState
@@ -22,7 +23,7 @@ from orchestrator.domain.keys import PREFIX, parse_key
 from orchestrator.schemas import JobPage, JobView
 
 
-class ClientCalls(Administration[J]):
+class ClientCalls(Administration[J], RoundTrips[J]):
     """A server and a key.
 
     Args:

@@ -12,6 +12,7 @@ ClientError
 │   └── ServerFault            5xx: the server cannot serve anybody, or has a fault of its own
 ├── TransferFailed          an object could not be uploaded or downloaded
 ├── JobNotEnded             wait() reached its timeout; the job goes on
+├── NoResult                an item has no result, or none yet
 ├── BadSource               what was to be submitted cannot be read
 │   └── NothingToSubmit        there are no items, or each has its result already
 ├── BadOutput               results cannot be written there, or not in this form
@@ -89,6 +90,10 @@ class TransferFailed(ClientError):
 
 
 class JobNotEnded(ClientError):
+    pass
+
+
+class NoResult(ClientError):
     pass
 
 

@@ -32,6 +32,10 @@ class Call(Generic[P, R]):
         self._build = build
         self.__doc__ = build.__doc__
 
+    def steps(self, instance: object, *args: P.args, **kwargs: P.kwargs) -> Steps[R]:
+        """The call as steps, for another call that is made of it: `yield from JobCalls.wait.steps(job)`."""
+        return self._build(instance, *args, **kwargs)
+
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
     @overload

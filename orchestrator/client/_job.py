@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from orchestrator.client._errors import JobNotEnded
+from orchestrator.client._errors import JobNotEnded, NoResult
 from orchestrator.client._faces import Awaited, Blocking, Call, Listing
 from orchestrator.client._http import Api, new_idempotency_key
 from orchestrator.client._lines import ResultLine, encode_line
 from orchestrator.client._outputs import Existing, Form, Output, Sidecar, download_results, write_dataset, write_frame
-from orchestrator.client._parts import finished_results
+from orchestrator.client._parts import finished_results, shard_lines
 from orchestrator.client._progress import ProgressBar
+from orchestrator.client._replays import Replay, compare
 from orchestrator.client._retries import MAX_SILENCE_SECONDS, Patience, growing_pauses
-from orchestrator.client._steps import Pause, Steps, Stream
+from orchestrator.client._sheets import draw_sheet
+from orchestrator.client._steps import Pause, Steps, Stream, work
 from orchestrator.client._transfers import Transfers
 from orchestrator.client._verify import Verification, verify_job
 from orchestrator.schemas import (
+    ApproveCreate,
     DownloadsCreate,
     EditsPage,
     EditView,
@@ -29,6 +33,7 @@ from orchestrator.schemas import (
     FailureView,
     JobView,
     PartsPage,
+    ReplayCreate,
     RetryCreate,
     UrlsView,
 )
@@ -155,7 +160,43 @@ class JobCalls(Generic[J]):
         body = RetryCreate(codes=None if codes is None else sorted(set(codes))).model_dump(exclude_none=True)
         path = f"/v1/jobs/{self.id}/retry"
         view = yield from self._api.call(JobView, "POST", path, body=body, idempotency_key=key)
-        return cast(J, type(self)(self._driver, self._api, self.transfers, view))
+        return self._other(view)
+
+    @Call
+    def approve(self, /, *, sample: int | None = None, **options: Any) -> Steps[J]:
+        """Of a sample: a job of the whole input, where what the sample has a result of is not computed again.
+
+        Approving twice gives the same job.
+
+        Args:
+            sample: another sample of so many items instead, to be looked at first.
+            options: those that are to be otherwise than in the sample, as of `client.caption` and `client.generate`.
+        Raises:
+            Conflict: it is no sample, has not completed, was rejected, or was approved with other options.
+        """
+        body = ApproveCreate(options=options or None, sample=sample).model_dump(exclude_defaults=True)
+        path = f"/v1/jobs/{self.id}/approve"
+        return self._other((yield from self._api.call(JobView, "POST", path, body=body, repeatable=True)))
+
+    @Call
+    def reject(self) -> Steps[JobView]:
+        """Of a sample: it cannot be approved any more, and its input is kept no longer than that of other jobs."""
+        return self._act("reject")
+
+    @Call
+    def replay(self, index: int, *, timeout_seconds: float | None = None, progress: bool = False) -> Steps[Replay]:
+        """Make one item again, with its options, prompt and seed, and compare what comes with its result.
+
+        Raises:
+            NoResult: there is no such item, or it has no result yet.
+            JobNotEnded: at the timeout.
+        """
+        before = yield from self.look_at_line(index)
+        body, key = ReplayCreate(index=index).model_dump(), new_idempotency_key()
+        path = f"/v1/jobs/{self.id}/replay"
+        made = self._other((yield from self._api.call(JobView, "POST", path, body=body, idempotency_key=key)))
+        yield from JobCalls.wait.steps(made, timeout_seconds, progress=progress)
+        return (yield from compare(self, made, before))
 
     # --- Results --------------------------------------------------------------------------------------------------
 
@@ -220,6 +261,17 @@ class JobCalls(Generic[J]):
         return download_results(self, path, edited=edited)
 
     @Call
+    def contact_sheet(self, path: str | Path, sources: Any = None) -> Steps[Path]:
+        """Draw the first results as one picture: each with its caption, or prompts with what was drawn of them.
+
+        Args:
+            sources: what was captioned, as it was given to `client.caption`: pictures are read from there.
+        Raises:
+            PackageMissing: it needs the extra `pictures`.
+        """
+        return draw_sheet(self, Path(path), sources)
+
+    @Call
     def to_pandas(self) -> Steps[pandas.DataFrame]:
         """What is finished as a DataFrame, in memory: the columns of `.parquet`. Needs the extra `tables`."""
         return write_frame(self)
@@ -248,6 +300,15 @@ class JobCalls(Generic[J]):
         params = {"from_index": from_index, "limit": limit}
         return (yield from self._api.call(PartsPage, "GET", f"/v1/jobs/{self.id}/results", params=params))
 
+    def look_at_line(self, index: int) -> Steps[ResultLine]:
+        """The result or failure of one item. Raises NoResult where there is none, or none yet."""
+        path, params = f"/v1/jobs/{self.id}/results", {"index": index}
+        page = yield from self._api.call(PartsPage, "GET", path, params=params)
+        for line in (yield from work(partial(shard_lines, self, page.parts))):
+            if line["index"] == index:
+                return cast(ResultLine, line)
+        raise NoResult(f"item {index} of {self.id} has no result; `janus jobs show {self.id}` says how the job stands")
+
     def look_at_edits(self) -> Stream[EditView, None]:
         path = f"/v1/jobs/{self.id}/edits"
         return self._api.listed(EditsPage, path, "after_index", lambda page: (page.edits, page.next_index))
@@ -256,6 +317,9 @@ class JobCalls(Generic[J]):
         body = DownloadsCreate(names=names).model_dump()
         path = f"/v1/jobs/{self.id}/downloads"
         return (yield from self._api.call(UrlsView, "POST", path, body=body, repeatable=True)).urls
+
+    def _other(self, view: JobView) -> J:
+        return cast(J, type(self)(self._driver, self._api, self.transfers, view))
 
     def _act(self, verb: str) -> Steps[JobView]:
         self.view = yield from self._api.call(JobView, "POST", f"/v1/jobs/{self.id}/{verb}", repeatable=True)

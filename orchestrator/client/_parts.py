@@ -56,7 +56,7 @@ def _read_shards(
     """Yield a page's lines; return where to ask for fresh URLs when those of a shard do not work any more."""
     for first_index, shard in groupby(sorted(parts, key=_first_index), key=_first_index):
         try:
-            lines = yield from work(partial(_shard_lines, job, list(shard)))
+            lines = yield from work(partial(shard_lines, job, list(shard)))
         except TransferFailed:
             if first_index == renewed_at:
                 raise
@@ -66,7 +66,7 @@ def _read_shards(
     return None
 
 
-def _shard_lines(job: JobCalls[Any], parts: list[PartView]) -> list[Line]:
+def shard_lines(job: JobCalls[Any], parts: list[PartView]) -> list[Line]:
     """A shard's lines in item order; its parts lie in the order in which they were written."""
     lines: dict[int, Line] = {}
     for part in parts:

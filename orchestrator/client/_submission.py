@@ -59,6 +59,7 @@ class Submission(Generic[J]):
         deadline_at: datetime | None = None,
         shard_items: int | None = None,
         reuse: bool = True,
+        sample: int | None = None,
         idempotency_key: str | None = None,
         out: str | Path | Output | None = None,
         existing: Existing | str | None = None,
@@ -74,6 +75,8 @@ class Submission(Generic[J]):
             window: at which hours it may run, such as `22:00-06:00 Europe/Berlin`.
             deadline_at: when it ends, finished or not.
             reuse: take results that the team has, and compute equal images once; else everything is computed.
+            sample: how many items to try it on first, one of each equal stretch of the input; `job.approve()` makes
+                the job of all.
             idempotency_key: with the same arguments the same job, and its files are not sent again.
             out: where the results will be written; it is looked at before anything is sent.
             existing: with `skip`, items that have their result in `out` are not submitted. Where it is left out and
@@ -101,6 +104,7 @@ class Submission(Generic[J]):
             deadline_at=deadline_at,
             shard_items=shard_items,
             reuse=reuse,
+            sample=sample,
             options=checked,
             input=JobInput(s3=urls) if urls else JobInput(upload="to be made", manifest=MANIFEST),
         )
@@ -127,6 +131,7 @@ class Submission(Generic[J]):
         deadline_at: datetime | None = None,
         shard_items: int | None = None,
         reuse: bool = True,
+        sample: int | None = None,
         idempotency_key: str | None = None,
         out: str | Path | Output | None = None,
         existing: Existing | str | None = None,
@@ -140,7 +145,7 @@ class Submission(Generic[J]):
             template: the prompt of each row, with its cells in it: `"a {color} {animal}"`.
             id_column, prompt_column: of tables.
             sweep: options with several values: `{"guidance": [3, 5], "seed": [1, 2]}` draws each prompt four times.
-            window, deadline_at, reuse, idempotency_key: as in `caption`.
+            window, deadline_at, reuse, sample, idempotency_key: as in `caption`.
             out, existing: as in `caption`; an item is known by its id and prompt.
             options: those of `GenerateOptions`: images, guidance, temperature, top_p, top_k, steps, solver, seed.
         Raises BadSource, BadOutput, InvalidOption.
@@ -164,6 +169,7 @@ class Submission(Generic[J]):
             deadline_at=deadline_at,
             shard_items=shard_items,
             reuse=reuse,
+            sample=sample,
             options=checked,
             input=JobInput(upload="to be made", manifest=MANIFEST),
         )

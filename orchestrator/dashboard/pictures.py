@@ -11,6 +11,7 @@ from typing import Any
 from itsdangerous import BadSignature
 
 from orchestrator.api.dependencies import Services
+from orchestrator.artifacts.base import ObjectStore
 from orchestrator.dashboard.items import Seen
 from orchestrator.dashboard.sessions import signer
 from orchestrator.domain.errors import InvalidRequest, NotFound
@@ -57,15 +58,20 @@ def _handed_in(ref: ImageRef, team_id: str, services: Services) -> Picture:
     if is_url(ref.key):
         return Picture(None, ref.key)  # of another host: a page of ours asks nothing there
     if ref.num_bytes is None:
-        return Picture(_link(ref.key, services))
+        return Picture(_link(ref.key, services, ref.bucket))
     if ref.num_bytes > MAX_PART_BYTES:
         return Picture(None, "too large to be shown here")
-    token = signer(services.settings, "picture").dumps([team_id, ref.key, ref.offset, ref.num_bytes])
+    token = signer(services.settings, "picture").dumps([team_id, ref.bucket, ref.key, ref.offset, ref.num_bytes])
     return Picture(f"/pictures/{token}")
 
 
-def _link(key: str, services: Services) -> str:
-    return services.store.presign_get(key, expires_seconds=services.settings.presigned_url_seconds)
+def _link(key: str, services: Services, bucket: str = "") -> str:
+    return _store(services, bucket).presign_get(key, expires_seconds=services.settings.presigned_url_seconds)
+
+
+def _store(services: Services, bucket: str) -> ObjectStore:
+    """Ours, or the bucket that an operator opened and the item names: the same key is another object there."""
+    return services.store.in_bucket(bucket) if bucket else services.store
 
 
 def read_part(token: str, team_id: str, services: Services) -> tuple[bytes, str]:
@@ -77,12 +83,12 @@ def read_part(token: str, team_id: str, services: Services) -> tuple[bytes, str]
     """
     try:
         max_age = services.settings.presigned_url_seconds
-        owner, key, offset, num_bytes = signer(services.settings, "picture").loads(token, max_age=max_age)
+        owner, bucket, key, offset, num_bytes = signer(services.settings, "picture").loads(token, max_age=max_age)
     except (BadSignature, ValueError, TypeError):
         raise NotFound("There is no such picture. Load the page again.") from None
     if owner != team_id:
         raise NotFound("There is no such picture. Load the page again.")
-    data = services.store.get_range(key, offset, num_bytes)
+    data = _store(services, bucket).get_range(key, offset, num_bytes)
     return data, _media_type(data)
 
 

@@ -25,6 +25,7 @@ from orchestrator.schemas import JobView
 
 JOBS_A_PAGE = 50
 SHEET_ITEMS, EXAMPLES, EVENTS = 12, 3, 12
+SAMPLE_ITEMS = 100  # of a sample, which is there to be looked at
 DOWNLOADS = ("results.jsonl", "failures.jsonl", "manifest.json")
 
 
@@ -93,7 +94,7 @@ def _chart(session: Session, job: JobView, now: datetime) -> Chart | None:
 
 def sheet_rows(session: Session, row: JobRow) -> Rows:
     """What is needed of the first items, to read them without a session."""
-    return items.rows_between(session, row, 0, SHEET_ITEMS)
+    return items.rows_between(session, row, 0, SHEET_ITEMS if row.sample is None else SAMPLE_ITEMS)
 
 
 def cards_of(rows: Rows, caller: Caller, services: Services) -> list[Card]:
@@ -119,4 +120,5 @@ def actions_of(job: JobView, scopes: frozenset[str]) -> dict[str, Any]:
         "resume": can_write and is_open and job.paused_at is not None,
         "cancel": can_write and is_open,
         "retry": can_write and job.state.ended and job.items.failures > 0,
+        "approve": can_write and job.waits_for_approval,
     }

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
-from orchestrator.db import audit
+from orchestrator.db import audit, samples
 from orchestrator.db.tables import EditRow, EventRow, FailureRow, JobRow, ReusablePartRow, ShardRow, UploadRow
 from orchestrator.domain.errors import Conflict
 from orchestrator.domain.jobs import ENDED, JobState
@@ -28,10 +28,10 @@ def request_delete(session: Session, job: JobRow) -> None:
 
 
 def mark_outdated(session: Session, *, keep_days: int, limit: int) -> None:
-    """Mark jobs that ended more than so many days ago, the oldest first."""
+    """Mark jobs that ended more than so many days ago, the oldest first; not samples that wait for their approval."""
     expired = (
         select(JobRow.id)
-        .where(JobRow.state.in_(ENDED), JobRow.deleted_at.is_(None))
+        .where(JobRow.state.in_(ENDED), JobRow.deleted_at.is_(None), ~samples.WAITS)
         .where(JobRow.finished_at < func.now() - func.make_interval(0, 0, 0, keep_days))
         .order_by(JobRow.finished_at)
         .limit(limit)

@@ -39,6 +39,9 @@ def create_job(
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
     webhook: dict[str, str] | None = None,
+    sample: int | None = None,
+    sampled_by: str | None = None,
+    replay_index: int | None = None,
 ) -> tuple[JobRow, bool]:
     """Make a job, or find the one that this idempotency key made: (job, created).
 
@@ -62,6 +65,9 @@ def create_job(
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
         webhook=webhook,
+        sample=sample,
+        sampled_by=sampled_by,
+        replay_index=replay_index,
     )
     try:
         with session.begin_nested():
@@ -279,12 +285,17 @@ def _unread() -> Select[str]:
     return _in_turns(unread, JobRow.started_at)
 
 
-def start(session: Session, job_id: str, num_items: int) -> bool:
+def start(session: Session, job_id: str, num_items: int, sample_total: int | None = None) -> bool:
     """accepted -> running, unless it was cancelled while its input was read."""
     statement = (
         update(JobRow)
         .where(JobRow.id == job_id, JobRow.state == JobState.accepted, JobRow.cancel_requested_at.is_(None))
-        .values(state=JobState.running, num_items=num_items, started_at=func.clock_timestamp())
+        .values(
+            state=JobState.running,
+            num_items=num_items,
+            sample_total=sample_total,
+            started_at=func.clock_timestamp(),
+        )
     )
     started = _changed(session, statement)
     if started:

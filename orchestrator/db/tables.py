@@ -159,6 +159,12 @@ class JobRow(Table):
     input: Mapped[dict[str, Any]] = mapped_column(deferred=True)  # megabytes where items came inline; for the reader
     upload_id: Mapped[str | None] = mapped_column(Computed("(input ->> 'upload'::text)", persisted=True))
     retry_of: Mapped[str | None] = mapped_column(Computed("(input ->> 'retry_of'::text)", persisted=True))
+    replay_index: Mapped[int | None]  # of the item of `retry_of` that is made again; None: all that failed are
+    sample: Mapped[int | None]  # how many items it takes of its input, one of each stratum; None: all
+    sample_total: Mapped[int | None]  # how many items that input has
+    sampled_by: Mapped[str | None]  # the sample whose approval made this job
+    approved_job_id: Mapped[str | None]  # of a sample, the job that its approval made; may be deleted before it
+    rejected_at: Mapped[datetime | None]  # of a sample
     webhook: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)  # url and secret; for the job's end
     shard_items: Mapped[int]
     priority: Mapped[int] = mapped_column(server_default=text("0"))

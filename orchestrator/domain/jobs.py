@@ -147,6 +147,15 @@ def options_of_item(options: Options, values: dict[str, Any] | None) -> Options:
     return replace(options, **values)
 
 
+def changed_options(options: Options, changes: dict[str, Any]) -> Options:
+    """A job's options with others in their place. Raises InvalidRequestValue."""
+    known = _types_of(kind_of(options))
+    for name in changes:
+        _check(name in known, f"options.{name[:100]} is not known; a job's options are {', '.join(known)}")
+    check_option_types(kind_of(options), changes)
+    return replace(options, **changes)
+
+
 def check_option_types(kind: JobKind, values: dict[str, Any]) -> None:
     """That values read from JSON are of their options' types; those of no option are not looked at.
 

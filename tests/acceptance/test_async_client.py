@@ -94,3 +94,18 @@ def test_task_that_is_cancelled_leaves_the_job_and_no_file(fast_system: System, 
             assert len(list(tmp_path.glob("out/*.png"))) == 800
 
     asyncio.run(drive())
+
+
+def test_samples_replays_and_round_trips_are_awaited(system: System, photos: Path, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with client_of(system) as client:
+            sample = await client.caption(photos, max_tokens=3, sample=2)
+            await sample.wait(60)
+            whole = await sample.approve()
+            await whole.wait(120)
+            assert (await whole.replay(11, timeout_seconds=60)).same
+            assert (await whole.contact_sheet(tmp_path / "sheet.jpg", photos)).is_file()
+            made = await client.roundtrip(photos / "photo-00.jpg", tmp_path / "trip")
+            assert made.num_pairs == 1
+
+    asyncio.run(work())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.system import System
 
@@ -201,3 +202,53 @@ def _examine(page: Any, faults: list[Any]) -> None:
     width = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     if width[0] > width[1]:
         faults.append((page.url, "wider than the window", width))
+
+
+@pytest.mark.parametrize(("size", "scripts"), [("desktop", True), ("phone", False)])
+def test_a_sample_is_looked_at_and_approved(
+    fast_system: System, browser: Any, tmp_path: Path, size: str, scripts: bool
+) -> None:
+    """Without JavaScript too."""
+    for number in range(20):
+        Image.new("RGB", (16, 16), (number * 12, 90, 40)).save(tmp_path / f"{number:02d}.png")
+    key = fast_system.make_key(f"samplers-{size}")
+    with fast_system.client(key) as client:
+        sample = client.caption(tmp_path, name="Twenty", prompt="what", temperature=0.5, sample=6)
+        sample.wait(60)
+    context = browser.new_context(viewport=SIZES[size], java_script_enabled=scripts)
+    page, faults = context.new_page(), list[Any]()
+    page.set_default_timeout(60_000)
+    page.goto(fast_system.url)
+    page.get_by_label("Your team's key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("a sample, to be approved").wait_for()
+    page.get_by_role("link", name="Twenty").click()
+    page.get_by_role("heading", name="A sample: 6 items of 20").wait_for()
+    assert page.locator("#job-sheet .card").count() == 6
+    if scripts:
+        _examine(page, faults)
+        page.screenshot(path=str(tmp_path / "sample.png"), full_page=True)
+    page.get_by_label("What to ask of each picture").fill("which")
+    page.get_by_role("button", name="Look at another sample").click()
+    page.wait_for_url("**?note=again")
+    with fast_system.client(key) as client:
+        client.attach(page.url.rpartition("/")[2].partition("?")[0]).wait(60)
+    page.reload()
+    page.get_by_role("button", name="Approve").click()
+    page.wait_for_url("**?note=approved")
+    with fast_system.client(key) as client:
+        whole = client.attach(page.url.rpartition("/")[2].partition("?")[0])
+        assert whole.wait(60).items.reused == 6
+        assert whole.view.options["prompt"] == "which"
+    page.goto(f"{fast_system.url}/jobs/{whole.id}/items/3")
+    page.get_by_role("button", name="Make it again and compare").click()
+    page.wait_for_url("**?note=replayed")
+    with fast_system.client(key) as client:
+        client.attach(page.url.rpartition("/")[2].partition("?")[0]).wait(60)
+    page.reload()
+    page.get_by_role("link", name="compare").click()
+    page.get_by_role("heading", name="Made again: the same").wait_for()
+    if scripts:
+        _examine(page, faults)
+    assert faults == []
+    context.close()

@@ -259,7 +259,7 @@ def test_another_teams_things_are_not_there(site: Site) -> None:
             nothing = stranger.get(site.path(route).replace(site.job_id, "job_nothing")).text
             assert _plain(answer.text.replace(site.job_id, "job_nothing")) == _plain(nothing), route.path
     assert "event: gone" in stranger.get(f"/live/jobs/{site.job_id}").text
-    for action in ("pause", "resume", "cancel", "retry", "items/0"):
+    for action in ("pause", "resume", "cancel", "retry", "approve", "reject", "items/0", "items/0/replay"):
         assert post(stranger, f"/jobs/{site.job_id}/{action}", {"action": "approve"}).status_code == 404
     assert site.job_id not in stranger.get("/").text
     picture = re.search(r"/pictures/[\w.-]+", owner.get(f"/jobs/{site.job_id}/items/0").text)
@@ -277,7 +277,8 @@ def test_scopes_are_those_of_the_api(site: Site) -> None:
     page = reader.get(f"/jobs/{site.job_id}").text
     assert "Retry" not in page
     assert reader.get("/new").status_code == 403
-    for path in (f"/jobs/{site.job_id}/retry", f"/jobs/{site.job_id}/items/0", "/new/caption", "/new/uploads/start"):
+    actions = ("retry", "approve", "reject", "items/0", "items/0/replay")
+    for path in (*(f"/jobs/{site.job_id}/{action}" for action in actions), "/new/caption", "/new/uploads/start"):
         assert post(reader, path, {}).status_code == 403, path
     for path in ("/teams", f"/teams/{site.values['team_id']}"):
         assert reader.get(path).status_code == 403
@@ -448,3 +449,88 @@ def _next_pieces(lines: Iterator[str]) -> dict[str, str]:
             pieces: dict[str, str] = json.loads(line.removeprefix("data: "))
             return pieces
     raise AssertionError("the stream ended")
+
+
+def test_a_sample_is_decided_on_with_forms_alone(site: Site) -> None:
+    client, page = site.browser(site.owner), f"/jobs/{site.job_id}"
+    assert 'id="approve"' not in client.get(page).text, "it is no sample"
+    assert post(client, f"{page}/approve", {}, page=page).status_code == 409
+    with site.sessions.begin() as session:
+        session.execute(update(JobRow).where(JobRow.id == site.job_id).values(sample=3, sample_total=40))
+    text = client.get(page).text
+    assert "A sample: 3 items of 40" in text
+    assert all(f'id="{button}"' in text for button in ("approve", "again", "reject"))
+    assert "a kettle" in text, "its results are there to be looked at"
+    assert "to be approved" in client.get("/").text
+    reader = site.browser(site.system.make_key("owners", ["jobs:read"]))
+    assert 'id="approve"' not in reader.get(page).text
+    again = post(client, f"{page}/approve", {"prompt": "What is it?", "action": "again"}, page=page)
+    assert again.headers["location"].endswith("?note=again")
+    with site.sessions.begin() as session:
+        made = session.scalars(select(JobRow).where(JobRow.id != site.job_id)).one()
+        assert (made.options["prompt"], made.sample, made.sampled_by) == ("What is it?", 3, site.job_id)
+        assert made.id in again.headers["location"]
+        ended = {"state": JobState.completed, "num_items": 3, "num_results": 3}
+        session.execute(update(JobRow).where(JobRow.id == made.id).values(ended))
+    assert f'href="/jobs/{made.id}"' in client.get(page).text
+    assert post(client, f"/jobs/{made.id}/reject", {}, page=f"/jobs/{made.id}").status_code == 303
+    assert "Rejected." in client.get(f"/jobs/{made.id}").text
+    assert post(client, f"/jobs/{made.id}/approve", {"prompt": "x"}, page="/").status_code == 409
+
+
+def test_a_form_approves_the_whole_as_it_is(site: Site) -> None:
+    client, page = site.browser(site.owner), f"/jobs/{site.job_id}"
+    with site.sessions.begin() as session:
+        session.execute(update(JobRow).where(JobRow.id == site.job_id).values(sample=3, sample_total=40))
+    sent = [post(client, f"{page}/approve", {"prompt": EVIL, "action": "approve"}, page=page) for _ in range(2)]
+    assert len({answer.headers["location"] for answer in sent}) == 1
+    with site.sessions() as session:
+        made = session.scalars(select(JobRow).where(JobRow.id != site.job_id)).one()
+        assert (made.options["prompt"], made.sample, made.name) == (EVIL, None, EVIL)
+
+
+def test_an_item_is_made_again_and_compared(site: Site) -> None:
+    client, item = site.browser(site.owner), f"/jobs/{site.job_id}/items/2"
+    once = re.search(r'name="once" value="(\w+)"', client.get(item).text)
+    assert once is not None
+    sent = [post(client, f"{item}/replay", {"once": once.group(1)}, page=item) for _ in range(2)]
+    assert len({answer.headers["location"] for answer in sent}) == 1, "a form that is sent twice makes one job"
+    store = open_store(site.system.settings)
+    with site.sessions.begin() as session:
+        made = session.scalars(select(JobRow).where(JobRow.id != site.job_id)).one()
+        line = {"index": 0, "id": "c.png", "caption": EVIL, "num_tokens": 2, "finish_reason": "stop", "seed": 2}
+        data = json.dumps(line).encode() + b"\n"
+        key = f"jobs/{made.id}/shards/9/1-0.jsonl"
+        store.put(key, data)
+        shards.add_shards(session, made.id, [PlannedShard(0, 1, f"jobs/{site.job_id}/items/0.jsonl", 0, 2**20)])
+        session.flush()
+        part = Part(key, "0" * 64, len(data), ((0, 1),), ())
+        values = {"state": ShardState.done, "num_results": 1, "parts": [part.as_json()], "attempt": 1}
+        session.execute(update(ShardRow).where(ShardRow.job_id == made.id).values(**values))
+        ended = {"state": JobState.completed, "num_items": 1, "num_results": 1}
+        session.execute(update(JobRow).where(JobRow.id == made.id).values(**ended))
+        assert (made.retry_of, made.replay_index, made.reuse) == (site.job_id, 2, False)
+        made_id = made.id
+    store.close()
+    assert f'href="{item}"' in client.get(f"/jobs/{made_id}").text
+    compared = client.get(f"/jobs/{made_id}/items/0").text
+    assert "Made again: different" in compared
+    assert "caption was &#39;a kettle&#39; and is" in compared
+    assert "<script>alert" not in compared
+
+
+def test_a_picture_of_an_opened_bucket_is_shown_from_there_and_not_from_ours(site: Site) -> None:
+    store = open_store(site.system.settings)
+    whole, part = ImageRef("a.png", bucket="pictures"), ImageRef("b.tar", 512, len(PNG), bucket="pictures")
+    items = [Item(0, "a", (whole,)), Item(1, "b", (part,))]
+    lines = b"".join(item.as_line().encode() + b"\n" for item in items)
+    store.put(f"jobs/{site.job_id}/items/0.jsonl", lines)
+    store.put("b.tar", b"0" * 512 + b"\x89PNG\r\n\x1a\nsomebody else's, in our own bucket")
+    store.close()
+    client = site.browser(site.owner)
+    source = re.search(r'<figure><a href="([^"]+)"', client.get(f"/jobs/{site.job_id}/items/0").text)
+    assert source is not None
+    assert httpx.URL(source.group(1)).path == "/pictures/a.png"
+    token = re.search(r"/pictures/[\w.-]+", client.get(f"/jobs/{site.job_id}/items/1").text)
+    assert token is not None
+    assert b"somebody" not in client.get(token.group()).content

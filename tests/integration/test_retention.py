@@ -17,7 +17,19 @@ from orchestrator import admin
 from orchestrator.admin import main
 from orchestrator.artifacts import S3Store
 from orchestrator.artifacts.base import StoredObject, StoreRefused, StoreUnavailable
-from orchestrator.db import audit, deletion, jobs, leases, naming, queueing, shards, teams, uploads, workers
+from orchestrator.db import (
+    audit,
+    deletion,
+    jobs,
+    leases,
+    naming,
+    queueing,
+    samples,
+    shards,
+    teams,
+    uploads,
+    workers,
+)
 from orchestrator.db.ownership import confine
 from orchestrator.db.session import SessionFactory, database_now
 from orchestrator.db.shards import ItemFailure
@@ -55,13 +67,13 @@ class World:
             self.store.put(f"uploads/{self.team}/{upload.id}/{number}.png", b"image")
         return upload.id
 
-    def make_job(self, upload: str | None = None, key: str | None = None) -> str:
+    def make_job(self, upload: str | None = None, key: str | None = None, sample: int | None = None) -> str:
         with self.sessions.begin() as session:
             given = upload or self.upload
             uploads.get_upload(session, self.team, given, hold=True)
             job, _ = jobs.create_job(
                 session, self.team, name="t", kind=JobKind.caption, model="m", options=CaptionOptions(),
-                input={"upload": given}, shard_items=4, idempotency_key=key, request_sha256="r",
+                input={"upload": given}, shard_items=4, idempotency_key=key, request_sha256="r", sample=sample,
             )  # fmt: skip
             return job.id
 
@@ -180,6 +192,32 @@ def test_a_deleted_job_leaves_nothing(world: World) -> None:
     assert world.count(JobRow, ShardRow, FailureRow, EventRow, UploadRow) == 0
     with pytest.raises(NotFound):
         world.make_job()
+
+
+def test_a_sample_that_waits_is_kept_with_its_upload_until_it_is_decided(world: World) -> None:
+    upload = world.make_upload()
+    waiting, rejected, approved = (world.make_job(upload, sample=2) for _ in range(3))
+    for job_id in (waiting, rejected, approved):
+        world.complete(job_id)
+    with world.sessions.begin() as session:
+        confine(session, world.team)
+        samples.reject(session, jobs.get_job(session, rejected))
+        sample, asked = jobs.get_job(session, approved), {"sample": None, "shard_items": 4, "request_sha256": "r"}
+        whole = samples.approve(session, sample, CaptionOptions(), **asked).id
+        late = {"finished_at": world.now() - timedelta(days=400), "created_at": world.now() - timedelta(days=400)}
+        session.execute(update(JobRow).where(JobRow.sample.is_not(None)).values(late))
+    world.clean(keep_days=7)
+    world.collect()
+    with world.sessions() as session:
+        assert set(session.scalars(select(JobRow.id))) == {waiting, whole}
+    assert len(world.objects(f"uploads/{world.team}/{upload}/")) == 8
+    world.complete(whole)
+    world.delete(whole)
+    with world.sessions.begin() as session:
+        confine(session, world.team)
+        samples.reject(session, jobs.get_job(session, waiting))
+    world.clean(keep_days=7)
+    assert not world.objects(f"uploads/{world.team}/{upload}/")
 
 
 def test_what_ended_long_ago_goes_by_itself(world: World) -> None:

@@ -36,6 +36,8 @@ BODIES: dict[str, Any] = {
     "POST /v1/jobs": JOB,
     "POST /v1/jobs/{job_id}/downloads": NAMES,
     "POST /v1/jobs/{job_id}/retry": {},
+    "POST /v1/jobs/{job_id}/approve": {},
+    "POST /v1/jobs/{job_id}/replay": {"index": 0},
     "POST /v1/uploads/{upload_id}/urls": NAMES,
     "POST /v1/uploads/{upload_id}/downloads": NAMES,
     "POST /v1/webhooks": {"url": "https://example.org/hear"},
@@ -61,6 +63,7 @@ class World:
     stranger: str = ""
     ids: dict[str, str] = field(default_factory=lambda: {"index": "0"})
     ended: str = ""  # a job with a failure, to be retried
+    samples: list[str] = field(default_factory=list)  # that wait, one to be approved and one to be rejected
     said: list[str] = field(default_factory=list)  # secrets that were sent or answered
 
     def ask(self, method: str, path: str, key: str | None, **values: Any) -> httpx.Response:
@@ -148,6 +151,10 @@ def _settle(world: World) -> None:
         world.ended = jobs.create_job(session, team.id, name="ended", shard_items=1, **ENDED)[0].id
         values = {"state": JobState.completed, "num_items": 1, "num_failures": 1}
         session.execute(update(JobRow).where(JobRow.id == world.ended).values(**values))
+        for _ in range(2):
+            world.samples.append(jobs.create_job(session, team.id, name="s", shard_items=1, sample=1, **ENDED)[0].id)
+        sampled = {"state": JobState.completed, "num_items": 1, "num_results": 1}
+        session.execute(update(JobRow).where(JobRow.id.in_(world.samples)).values(**sampled))
         shards.insert_failures(session, job_id, [ItemFailure(0, "0", "code", "a failure of the owners", 1)])
     store = open_store(world.system.settings)
     for key in (part.key, f"jobs/{job_id}/results.jsonl"):
@@ -298,8 +305,10 @@ def _every_change_is_in_the_audit(world: World, operations: list[str]) -> None:
     changing = [name for name in operations if not name.startswith("GET ") and name not in LINKS_ONLY]
     changing.sort(key=lambda name: (name.startswith("DELETE "), name == DELETE_JOB))  # nothing can be done after that
     for number, operation in enumerate(changing):
-        of_ended = operation.endswith(("/retry", "/edits/{index}")) or operation == DELETE_JOB
+        of_ended = operation.endswith(("/retry", "/replay", "/edits/{index}")) or operation == DELETE_JOB
         world.ids["job_id"] = world.ended if of_ended else world.ask("POST", "/v1/jobs", made, json=JOB).json()["id"]
+        if operation.endswith(("/approve", "/reject")):
+            world.ids["job_id"] = world.samples.pop()
         world.ids["key_id"] = world.system.make_key("owners").split("_")[2]
         method, path = operation.split()
         path, body = world.path(path), world.body(operation)

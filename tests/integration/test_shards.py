@@ -298,9 +298,7 @@ def test_one_bad_input_does_not_stop_the_reader(world: World, monkeypatch: pytes
         )  # fmt: skip
     reader = Reader(world.sessions, world.store, max_item_line_bytes=2**16)
     raw_items = reader._raw_items
-    monkeypatch.setattr(
-        reader, "_raw_items", lambda job, prefix: broken() if job.id == first else raw_items(job, prefix)
-    )
+    monkeypatch.setattr(reader, "_raw_items", lambda job: broken() if job.id == first else raw_items(job))
     monkeypatch.setattr(one_by_one, "FIRST_DELAY_SECONDS", 0.0)
     for _ in range(MAX_TRIES + 1):
         reader.run_once(world.now())

@@ -242,8 +242,10 @@ class JobsAndShards(RuleBasedStateMachine):
     @precondition(lambda self: len(self.attempts) > 2)
     @rule(number=which)
     def deadline_passes(self, number: int) -> None:
-        """Cancels what was not cancelled before, paused or not."""
+        """Cancels what was not cancelled before, paused or not. It passes once, as nobody can move it."""
         job = _pick(self.jobs, number)
+        if job.is_late:
+            return
         with self.sessions.begin() as session:
             session.get_one(JobRow, job.id).deadline_at = database_now(session)
         if not job.has_ended and not job.is_cancelled:

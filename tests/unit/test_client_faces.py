@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,8 @@ JOB_CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("resume", (), {}),
     ("retry_failures", (), {"codes": ["b", "a", "b"], "idempotency_key": "mine"}),
     ("retry_failures", (), {}),
+    ("approve", (), {"sample": 5, "prompt": "p", "guidance": None}),
+    ("reject", (), {}),
     ("urls", (["a", "b"],), {}),
     ("delete", (), {}),
 ]
@@ -105,6 +108,8 @@ def test_both_send_the_same_requests_again_with_the_same_key() -> None:
         assert len(set(recorder.request_ids)) == len(recorder.request_ids) / 2
     (retry, _) = [body for method, url, body, _ in blocking.seen if url.endswith("/retry")][:2]
     assert retry == b'{"codes":["a","b"]}'
+    [approve] = {body for _, url, body, _ in blocking.seen if url.endswith("/approve")}
+    assert json.loads(approve) == {"options": {"prompt": "p", "guidance": None}, "sample": 5}
 
 
 def test_every_public_call_is_there_twice_with_words_of_its_own() -> None:

@@ -194,7 +194,7 @@ def test_part_that_has_changed_is_not_handed_on() -> None:
         page = job.parts()
         server.objects["parts/0-0"] = encode([caption(0, "other")])
         with pytest.raises(TransferFailed, match="changed"):
-            _parts._shard_lines(job, page.parts)
+            _parts.shard_lines(job, page.parts)
 
 
 def test_ended_job_is_streamed_and_compared_with_its_manifest(tmp_path: Path) -> None:

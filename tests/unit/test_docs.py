@@ -15,7 +15,7 @@ import typer
 from orchestrator.api.app import create_app
 from orchestrator.api.dependencies import Services
 from orchestrator.cli.main import app
-from orchestrator.db import deletion, expiry, jobs, leases, queueing, shards
+from orchestrator.db import deletion, expiry, jobs, leases, queueing, replays, samples, shards
 from orchestrator.domain.failures import FAILURE_CODES
 from orchestrator.domain.jobs import ENDED
 from orchestrator.settings import Settings
@@ -143,7 +143,8 @@ FUNCTIONS = re.compile(r"`(\w+)\.(\w+)`")
 def test_transitions_and_events_are_those_of_the_code() -> None:
     text = page_text("lifecycle.md")
     modules = {
-        module.__name__.rpartition(".")[2]: module for module in (deletion, expiry, jobs, leases, queueing, shards)
+        module.__name__.rpartition(".")[2]: module
+        for module in (deletion, expiry, jobs, leases, queueing, replays, samples, shards)
     }
     tables = [table for table in text.split("\n\n") if "| function in `orchestrator/db/` |" in table]
     named = [

@@ -13,7 +13,7 @@ from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, Ide
 from orchestrator.api.errors import problem
 from orchestrator.api.job_views import decode_cursor, encode_cursor, view_event, view_job, view_jobs, view_parts
 from orchestrator.api.streams import MAX_STREAMS, STREAMS, follow_events
-from orchestrator.db import deletion, events, jobs, shards, uploads, workers
+from orchestrator.db import deletion, events, jobs, overview, shards, uploads, workers
 from orchestrator.db.session import database_now
 from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import InvalidRequest
@@ -86,8 +86,8 @@ def create_job(
         check_secret(body.webhook.secret)
         check_webhook(body.webhook.url, allow_private=settings.allow_private_webhooks)
     _require_known_model(session, body.model)
-    _require_coming(session, body.deadline_at)
-    _require_room(session, caller, settings)
+    require_coming(session, body.deadline_at)
+    require_room(session, caller, settings)
     job, created = jobs.create_job(
         session,
         caller.team_id,
@@ -104,6 +104,7 @@ def create_job(
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
         webhook=body.webhook.model_dump() if body.webhook else None,
+        sample=body.sample,
     )
     response.status_code = 201 if created else 200
     if created:
@@ -121,14 +122,14 @@ def _require_open(urls: list[str], caller: Caller, services: Services) -> None:
             raise InvalidRequest(f"input.s3: {error}", code="place_refused") from None
 
 
-def _require_coming(session: DbSession, deadline_at: datetime | None) -> None:
+def require_coming(session: DbSession, deadline_at: datetime | None) -> None:
     if deadline_at is not None and not timedelta() < deadline_at - database_now(session) <= MAX_DEADLINE:
         raise InvalidRequest(
             f"deadline_at is {deadline_at.isoformat()}; it must be in the future, and within {MAX_DEADLINE.days} days"
         )
 
 
-def _require_room(session: DbSession, caller: Caller, settings: Settings) -> None:
+def require_room(session: DbSession, caller: Caller, settings: Settings) -> None:
     if jobs.count_open_jobs(session, caller.team_id) >= settings.max_open_jobs_per_team:
         raise InvalidRequest(
             f"the team has {settings.max_open_jobs_per_team} open jobs (JANUS_MAX_OPEN_JOBS_PER_TEAM); "
@@ -227,7 +228,7 @@ def retry_job(
     if same is not None:
         response.status_code = 200
         return view_job(session, same)
-    _require_room(session, caller, services.settings)
+    require_room(session, caller, services.settings)
     retry, created = jobs.create_retry(session, job, codes, idempotency_key=idempotency_key)
     response.status_code = 201 if created else 200
     if created:
@@ -237,10 +238,21 @@ def retry_job(
 
 @router.get("/{job_id}/results", responses={404: {}})
 def list_results(
-    job_id: Id, session: DbSession, caller: Reader, services: AppServices, from_index: Index = 0, limit: Limit = 100
+    job_id: Id,
+    session: DbSession,
+    caller: Reader,
+    services: AppServices,
+    from_index: Index = 0,
+    limit: Limit = 100,
+    index: Annotated[int | None, Query(ge=0, le=2**62)] = None,
 ) -> PartsPage:
-    """Presigned parts of the shards that are finished, in item order, while the job runs and after."""
+    """Presigned parts of the shards that are finished, in item order, while the job runs and after.
+
+    With `index`, those of the one shard that holds this item.
+    """
     job = jobs.get_job(session, job_id)
+    if index is not None:
+        return view_parts(job, overview.shards_covering(session, job.id, index, index + 1), index, limit, services)
     found = shards.list_shards(session, job.id, from_index=from_index, limit=limit)
     return view_parts(job, found, from_index, limit, services)
 

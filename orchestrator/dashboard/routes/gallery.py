@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -9,14 +10,15 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, Reader, Writer, team_session
 from orchestrator.api.job_views import view_job
 from orchestrator.api.routes import edits as api_edits
-from orchestrator.dashboard import items, views
+from orchestrator.api.routes import replays as api_replays
+from orchestrator.dashboard import items, replayed, views
 from orchestrator.dashboard.forms import Form, go_to, text_of
 from orchestrator.dashboard.pictures import read_part
 from orchestrator.dashboard.rendering import render
 from orchestrator.db import jobs, overview
 from orchestrator.db.tables import JobRow
 from orchestrator.domain.failures import FAILURE_CODES
-from orchestrator.schemas import EditPut
+from orchestrator.schemas import EditPut, ReplayCreate
 
 ITEMS_A_PAGE = 24
 router = APIRouter()
@@ -97,6 +99,8 @@ def show_item(
     return render(
         request,
         "item.html",
+        once=secrets.token_hex(8),
+        replayed=replayed.look(row, card.seen, caller, services),
         job=job,
         card=card,
         seen=card.seen,
@@ -138,6 +142,24 @@ def edit_item(
     body = EditPut(caption=edited, approved=action == "approve")
     api_edits.put_edit(job_id, index, body, session, caller, audit)
     return go_to(f"/jobs/{job_id}/items/{index}?saved=true")
+
+
+@router.post("/jobs/{job_id}/items/{index}/replay")
+def replay_item(
+    job_id: Id,
+    index: Annotated[int, Path(ge=0, le=2**62)],
+    session: DbSession,
+    caller: Writer,
+    services: AppServices,
+    audit: Audit,
+    form: Form,
+) -> Response:
+    """A form that is sent twice makes one job."""
+    once = text_of(form, "once")
+    key = f"form-{once}" if once else None
+    body = ReplayCreate(index=index)
+    made = api_replays.replay_item(job_id, body, session, caller, services, Response(), audit, idempotency_key=key)
+    return go_to(f"/jobs/{made.id}?note=replayed")
 
 
 def _same(one: str, other: str) -> bool:

@@ -20,6 +20,7 @@ from orchestrator.api.dependencies import (
 )
 from orchestrator.api.job_views import decode_cursor
 from orchestrator.api.routes import jobs as api_jobs
+from orchestrator.api.routes import samples as api_samples
 from orchestrator.artifacts.base import StoreError
 from orchestrator.dashboard import live, views
 from orchestrator.dashboard.forms import Form, go_to, text_of
@@ -29,7 +30,8 @@ from orchestrator.dashboard.views import Card, Overview
 from orchestrator.db import jobs, teams
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.teams import Caller
-from orchestrator.domain.jobs import JobState
+from orchestrator.domain.jobs import JobKind, JobState
+from orchestrator.schemas import ApproveCreate
 
 router = APIRouter()
 LIST_SECONDS, JOB_SECONDS = 2.0, 1.0
@@ -39,6 +41,10 @@ NOTES = {
     "cancelled": "Cancelling. What is finished stays.",
     "submitted": "Submitted.",
     "retried": "This new job has the failed items of the one before.",
+    "approved": "Approved. This job is made with what the sample has, which is not computed again.",
+    "again": "This is another sample of the same input.",
+    "rejected": "Rejected. What the sample made stays until it is deleted.",
+    "replayed": "This job makes one item again. Its item's page compares.",
 }
 State = JobState | None
 Cursor = Annotated[str, Query(max_length=500)]
@@ -166,3 +172,22 @@ def retry_job(
     key = f"form-{once}" if once else None
     made = api_jobs.retry_job(job_id, session, caller, services, Response(), audit, idempotency_key=key)
     return go_to(f"/jobs/{made.id}?note=retried")
+
+
+@router.post("/jobs/{job_id}/approve")
+def approve_sample(
+    job_id: Id, session: DbSession, caller: Writer, services: AppServices, audit: Audit, form: Form
+) -> Response:
+    """The whole input as the sample asked, or with another prompt; or another sample of as many items first."""
+    job, prompt = jobs.get_job(session, job_id), text_of(form, "prompt").replace("\r\n", "\n")
+    is_edited = job.kind == JobKind.caption and prompt not in ("", job.options["prompt"])
+    again = text_of(form, "action") == "again"
+    body = ApproveCreate(options={"prompt": prompt} if is_edited else None, sample=job.sample if again else None)
+    made = api_samples.approve_sample(job_id, session, caller, services, Response(), audit, body)
+    return go_to(f"/jobs/{made.id}?note={'again' if again else 'approved'}")
+
+
+@router.post("/jobs/{job_id}/reject")
+def reject_sample(job_id: Id, session: DbSession, caller: Writer, audit: Audit, form: Form) -> Response:
+    api_samples.reject_sample(job_id, session, caller, audit)
+    return go_to(f"/jobs/{job_id}?note=rejected")
