@@ -19,6 +19,7 @@ from pydantic import (
 
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState, check_option_types
+from orchestrator.domain.quotas import MAX_QUOTA
 from orchestrator.domain.turns import MAX_WEIGHT
 from orchestrator.domain.urls import MAX_URL_LENGTH
 from orchestrator.domain.webhooks import FORM_OF_SECRETS
@@ -34,6 +35,7 @@ Scope = Literal["jobs:read", "jobs:write", "admin"]
 
 
 Count = Annotated[int, Strict()]  # not `true`, nor "5"
+Limit = Annotated[int, Strict(), Field(ge=1, le=MAX_QUOTA)]
 
 
 def _of_its_types(kind: JobKind) -> BeforeValidator:
@@ -390,6 +392,35 @@ class TeamView(Answer):
     name: str
     weight: int
     created_at: datetime
+
+
+class QuotaPut(Wire):
+    """What a team may use; what is left out or null has no limit."""
+
+    in_flight: Limit | None = None
+    per_day: Limit | None = None
+    stored_bytes: Limit | None = None
+
+
+class QuotaUse(Answer):
+    """`used` is null where nothing was measured."""
+
+    limit: int | None
+    used: int | None
+
+
+class QuotaView(Answer):
+    """What a team uses of its quota: items of shards that were begun, items of this day, bytes in the store.
+
+    `per_day.used` holds what begun shards will add. `day_ends_at` is when it is 0 again, `measured_at` is of the bytes.
+    """
+
+    team: str
+    in_flight: QuotaUse
+    per_day: QuotaUse
+    stored_bytes: QuotaUse
+    day_ends_at: datetime
+    measured_at: datetime | None
 
 
 class TeamsView(Answer):

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Query, Response
 
 from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, IdempotencyKey, Reader, Services, Writer
 from orchestrator.api.job_views import decode_cursor, encode_cursor, view_job, view_jobs, view_parts
-from orchestrator.db import deletion, events, jobs, shards, uploads, workers
+from orchestrator.db import deletion, events, jobs, quotas, shards, uploads, workers
 from orchestrator.db.session import database_now
 from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import InvalidRequest
@@ -134,6 +134,7 @@ def _require_room(session: DbSession, caller: Caller, settings: Settings) -> Non
             "wait for one to end, or cancel one",
             code="too_many_open_jobs",
         )
+    quotas.require_space(session, caller.team_id)
 
 
 def _stored_input(given: JobInput) -> dict[str, Any]:
