@@ -13,6 +13,7 @@ from orchestrator.api.openapi import describe
 from orchestrator.api.routes import (
     audit,
     edits,
+    estimates,
     health,
     jobs,
     openai_batches,
@@ -31,6 +32,7 @@ ROUTERS = (
     uploads.router,
     jobs.router,
     edits.router,
+    estimates.router,
     webhooks.router,
     reports.router,
     openai_files.router,

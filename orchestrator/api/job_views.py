@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from orchestrator.api.dependencies import Services
+from orchestrator.api.etas import Eta, Etas
 from orchestrator.db import jobs, queueing, quotas, teams, workers
 from orchestrator.db.queueing import InFlight
 from orchestrator.db.session import database_now
@@ -28,15 +29,19 @@ def view_job(session: Session, job: JobRow) -> JobView:
 
 
 def view_jobs(session: Session, found: Sequence[JobRow]) -> list[JobView]:
-    """Views with live counts; four queries however many jobs."""
-    counts = jobs.counts_of(session, found)
+    """Views with live counts: a few queries, however many jobs."""
+    progress = jobs.progress_of(session, found)
     live = any(not JobState(job.state).ended for job in found)
     served = workers.models_served(session) if live else frozenset()
     running = {job.model for job in found if job.state == JobState.running}
     in_flight = queueing.jobs_in_flight(session, running) if running else []
     now = database_now(session)
     look = _Look(now, served, in_flight, _quotas(session, found, now))
-    return [_view(job, counts[job.id], _waiting_reason(job, counts[job.id], look), now) for job in found]
+    etas, views = Etas(session, now, look.quotas), list[JobView]()
+    for job in found:
+        counts, num_recent = progress[job.id]
+        views.append(_view(job, counts, _waiting_reason(job, counts, look), etas.of(job, counts, num_recent), now))
+    return views
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,7 @@ def _quotas(session: Session, found: Sequence[JobRow], now: datetime) -> dict[st
     return {team_id: (quota, uses.get(team_id, Use())) for team_id, quota in limits.items()}
 
 
-def _view(job: JobRow, counts: Counts, waiting_reason: str | None, now: datetime) -> JobView:
-    rate = _items_per_second(job, counts, now)
-    left = counts.total - counts.finished
-    running = job.state == JobState.running and job.paused_at is None
+def _view(job: JobRow, counts: Counts, waiting_reason: str | None, eta: Eta, now: datetime) -> JobView:
     return JobView(
         id=job.id,
         name=job.name,
@@ -75,8 +77,10 @@ def _view(job: JobRow, counts: Counts, waiting_reason: str | None, now: datetime
         state_reason=job.state_reason,
         waiting_reason=waiting_reason,
         items=JobItems(**asdict(counts)),
-        items_per_second=rate,
-        eta_seconds=left / rate if rate and running else None,
+        items_per_second=_items_per_second(job, counts, now),
+        eta_seconds=None if eta.at is None else max(0.0, (eta.at - now).total_seconds()),
+        eta_at=eta.at,
+        eta_basis=eta.basis,
         priority=job.priority,
         window=job.run_window,
         deadline_at=job.deadline_at,
@@ -119,8 +123,8 @@ def _waiting_reason(job: JobRow, counts: Counts, look: _Look) -> str | None:
         return f"no worker serves {job.model} now; start one with `janus worker --model {job.model}`"
     if counts.finished == counts.total:
         return None  # its results are merged next
-    if (why := _held_back(job, counts, look) or _behind(job, look.in_flight)) is not None:
-        return why
+    if (held_back := _held_back(job, counts, look) or _behind(job, look.in_flight)) is not None:
+        return held_back
     if not counts.finished:
         return "its first items are queued or being worked on"
     return None

@@ -17,7 +17,7 @@ def view_quota(session: Session, team: TeamRow) -> QuotaView:
     use = quotas.uses_of(session, [team.id], day_of(now)).get(team.id, Use())
     is_measured = quota.stored_bytes is not None and team.stored_at is not None
     return QuotaView(
-        team=team.id,
+        team_id=team.id,
         in_flight=QuotaUse(limit=quota.in_flight, used=use.in_flight),
         per_day=QuotaUse(limit=quota.per_day, used=use.today),
         stored_bytes=QuotaUse(limit=quota.stored_bytes, used=team.stored_bytes if is_measured else None),

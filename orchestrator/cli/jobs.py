@@ -172,6 +172,13 @@ def _age(view: JobView) -> str:
     return view.created_at.strftime("%Y-%m-%d %H:%M")
 
 
+def _eta(view: JobView) -> str:
+    """By the clock of this machine, and what it comes from; or why nobody knows."""
+    if view.eta_at is None:
+        return f"not known: {view.eta_basis}" if view.eta_basis else ""
+    return f"{view.eta_at.astimezone():%Y-%m-%d %H:%M}, {view.eta_basis}"
+
+
 def _print_view(view: JobView) -> None:
     items = view.items
     rows = [
@@ -183,6 +190,7 @@ def _print_view(view: JobView) -> None:
         ("items", f"{items.total}: {items.results} results, {items.failures} failures, {items.cancelled} cancelled"),
         ("rate", f"{view.items_per_second:.2f} items/s" if view.items_per_second else ""),
         ("left", format_seconds(view.eta_seconds) if view.eta_seconds is not None else ""),
+        ("done at", _eta(view)),
         ("reason", view.state_reason or view.waiting_reason or ""),
         *((f"options.{name}", value) for name, value in view.options.items() if value is not None),
         ("created", view.created_at.isoformat(timespec="seconds")),

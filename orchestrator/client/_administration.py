@@ -151,7 +151,7 @@ class Administration(Submission[J]):
         """
         values = {"in_flight": in_flight, "per_day": per_day, "stored_bytes": stored_bytes}
         body = build_request(QuotaPut, **values).model_dump()
-        return self._api.call(QuotaView, "PUT", f"/v1/teams/{team_id}/quotas", body=body)
+        return self._api.call(QuotaView, "PUT", f"/v1/teams/{team_id}/quotas", body=body, repeatable=True)
 
     @Call
     def create_key(self, request: KeyCreate) -> Steps[NewKeyView]:

@@ -102,9 +102,12 @@ def describe_rate(view: JobView) -> str:
     """Rate and ETA, or why there is none."""
     if view.state.ended:
         return f"{view.items_per_second:.1f} items/s" if view.items_per_second else ""
-    if view.items_per_second is None or view.eta_seconds is None:
-        return view.waiting_reason or ""
-    return f"{view.items_per_second:.1f} items/s, {format_seconds(view.eta_seconds)} left"
+    left = "" if view.eta_seconds is None else f"{format_seconds(view.eta_seconds)} left"
+    if view.waiting_reason or not left:
+        return ", ".join(part for part in (view.waiting_reason, left) if part)
+    return ", ".join(
+        part for part in (f"{view.items_per_second:.1f} items/s" if view.items_per_second else "", left) if part
+    )
 
 
 def format_seconds(seconds: float) -> str:

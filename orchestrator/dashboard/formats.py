@@ -7,7 +7,20 @@ from typing import Any
 
 from orchestrator.domain.sizes import format_size
 
-__all__ = ["ago", "clock", "count", "duration", "plural", "rate", "share", "short_sha", "size", "state_word", "whole"]
+__all__ = [
+    "ago",
+    "clock",
+    "count",
+    "duration",
+    "minute",
+    "plural",
+    "rate",
+    "share",
+    "short_sha",
+    "size",
+    "state_word",
+    "whole",
+]
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -63,6 +76,10 @@ def duration(seconds: float | None) -> str:
 
 def clock(moment: datetime | None) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if moment else "–"
+
+
+def minute(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def ago(moment: datetime | None, now: datetime) -> str:

@@ -161,9 +161,7 @@ def expire_shard_if_leased(session: Session, shard_id: int, attempt: int) -> Non
 
 def _end(session: Session, shard_id: int, attempt: int, state: ShardState) -> str:
     """The shard is over, and its team's day counts what was computed of it; its job."""
-    ended = _fenced(
-        session, shard_id, attempt, state=state, finished_at=func.clock_timestamp(), lease_expires_at=None
-    )
+    ended = _fenced(session, shard_id, attempt, state=state, finished_at=func.clock_timestamp(), lease_expires_at=None)
     quotas.count_ended(session, [ended])
     return ended[0]
 

@@ -125,7 +125,12 @@ def list_ready(
     statement = select(*shard, *quota).select_from(TeamRow).join(ready, true())
     if teams:
         statement = statement.where(TeamRow.id.in_(list(teams)))
-    return [ReadyShard(*row[:5], Load(*row[5:7]), Quota(*row[7:])) for row in session.execute(statement)]
+    return [
+        ReadyShard(shard_id, team_id, weight, cost, window, Load(unfinished, countable), Quota(in_flight, per_day))
+        for shard_id, team_id, weight, cost, window, unfinished, countable, in_flight, per_day in session.execute(
+            statement
+        )
+    ]
 
 
 def rooms_of(session: Session, ready: Sequence[ReadyShard], now: datetime) -> Rooms:

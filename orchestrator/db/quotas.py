@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import date
 
-from sqlalchemy import Date, ColumnElement, cast, func, select, union_all
+from sqlalchemy import ColumnElement, Date, cast, func, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 

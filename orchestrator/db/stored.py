@@ -17,7 +17,7 @@ from orchestrator.db.tables import JobRow, OpenaiFileRow, TeamRow, UploadRow
 from orchestrator.db.uploads import upload_prefix
 
 FILLED_SECONDS = 600  # after an upload was made our own processes may put things there, without a link
-TABLES = {"upload": UploadRow, "job": JobRow}
+TABLES: dict[str, type[UploadRow] | type[JobRow]] = {"upload": UploadRow, "job": JobRow}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def list_outdated(session: Session, now: datetime, *, older_than: timedelta) -> 
 
 
 def sum_up(session: Session, team_id: str) -> int:
-    """Set a team's sum from its uploads, jobs and files; what is marked as deleted counts until its objects are gone."""
+    """Set a team's sum from its uploads, jobs and files; what is deleted counts until its objects are gone."""
     of_jobs = select(func.coalesce(func.sum(JobRow.stored_bytes), 0)).where(JobRow.team_id == team_id)
     of_uploads = select(func.coalesce(func.sum(UploadRow.stored_bytes), 0)).where(UploadRow.team_id == team_id)
     of_files = select(func.coalesce(func.sum(OpenaiFileRow.num_bytes), 0)).where(OpenaiFileRow.team_id == team_id)
@@ -75,4 +75,3 @@ def sum_up(session: Session, team_id: str) -> int:
     values = {"stored_bytes": total, "stored_at": func.clock_timestamp()}
     session.execute(update(TeamRow).where(TeamRow.id == team_id).values(**values))
     return total
-

@@ -177,7 +177,7 @@ def test_bytes_are_measured_and_what_is_too_much_is_refused(world: World) -> Non
     assert meter.run_once(world.now(plus_seconds=5)) == 0, "not all the time"
     assert meter.run_once(world.now(plus_seconds=11)) == 2
     assert stored() == of_job + 5000
-    with world.sessions() as session, pytest.raises(InvalidRequest, match="keeps 5[0-9]+ bytes") as refused:
+    with world.sessions() as session, pytest.raises(InvalidRequest, match=r"keeps 5[0-9]+ bytes") as refused:
         quotas.require_space(session, team.id)
     assert refused.value.code == "quota_exceeded"
     with world.sessions.begin() as session:

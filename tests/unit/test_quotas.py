@@ -58,7 +58,9 @@ def test_teams_without_a_quota_may_anything() -> None:
 
 def test_a_full_store_says_what_is_used_and_what_to_do() -> None:
     check_stored(Quota(stored_bytes=100), 99, None)
-    with pytest.raises(InvalidRequest, match=r"keeps 1500 bytes \(1\.50 kB.*quota is 100 bytes.*janus jobs delete") as found:
+    with pytest.raises(
+        InvalidRequest, match=r"keeps 1500 bytes \(1\.50 kB.*quota is 100 bytes.*janus jobs delete"
+    ) as found:
         check_stored(Quota(stored_bytes=100), 1500, datetime(2026, 11, 27, tzinfo=UTC))
     assert found.value.code == "quota_exceeded"
 

@@ -21,6 +21,7 @@ from orchestrator.domain.places import PlaceRefused
 from orchestrator.domain.webhooks import check_secret, check_webhook
 from orchestrator.schemas import (
     DownloadsCreate,
+    EstimateCreate,
     EventsPage,
     EventView,
     FailuresPage,
@@ -73,9 +74,7 @@ def create_job(
         _require_open(body.input.s3, caller, services)
     if body.kind == "generate" and body.input.items is None and body.input.manifest is None:
         raise InvalidRequest("a generation job reads prompts: give input.items, or input.manifest of the upload")
-    kind = JobKind(body.kind)
-    default_items = settings.shard_items_caption if kind is JobKind.caption else settings.shard_items_generate
-    shard_items = body.shard_items or max(1, default_items // body.options.seeds_per_item)
+    kind, shard_items = JobKind(body.kind), shard_items_of(body, settings)
     if shard_items * body.options.seeds_per_item > MAX_SHARD_ANSWERS:
         raise InvalidRequest(
             f"shard_items x options.images is {shard_items * body.options.seeds_per_item}; "
@@ -84,8 +83,8 @@ def create_job(
     if body.webhook is not None:
         check_secret(body.webhook.secret)
         check_webhook(body.webhook.url, allow_private=settings.allow_private_webhooks)
-    _require_known_model(session, body.model)
-    _require_coming(session, body.deadline_at)
+    require_known_model(session, body.model)
+    require_coming(session, body.deadline_at)
     _require_room(session, caller, settings)
     job, created = jobs.create_job(
         session,
@@ -111,6 +110,14 @@ def create_job(
     return view_job(session, job)
 
 
+def shard_items_of(body: JobCreate | EstimateCreate, settings: Settings) -> int:
+    """Items of a shard: as asked for, else so many that it has about the usual number of answers."""
+    if body.shard_items is not None:
+        return body.shard_items
+    usual = settings.shard_items_caption if body.kind == "caption" else settings.shard_items_generate
+    return max(1, usual // body.options.seeds_per_item)
+
+
 def _require_open(urls: list[str], caller: Caller, services: Services) -> None:
     """By the operator's list alone: what is there is not looked at, so nothing is told of it."""
     for url in urls:
@@ -120,7 +127,7 @@ def _require_open(urls: list[str], caller: Caller, services: Services) -> None:
             raise InvalidRequest(f"input.s3: {error}", code="place_refused") from None
 
 
-def _require_coming(session: DbSession, deadline_at: datetime | None) -> None:
+def require_coming(session: DbSession, deadline_at: datetime | None) -> None:
     if deadline_at is not None and not timedelta() < deadline_at - database_now(session) <= MAX_DEADLINE:
         raise InvalidRequest(
             f"deadline_at is {deadline_at.isoformat()}; it must be in the future, and within {MAX_DEADLINE.days} days"
@@ -144,7 +151,7 @@ def _stored_input(given: JobInput) -> dict[str, Any]:
     return given.model_dump(exclude_none=True)
 
 
-def _require_known_model(session: DbSession, name: str) -> None:
+def require_known_model(session: DbSession, name: str) -> None:
     if workers.find_model(session, name) is None:
         known = ", ".join(model.name for model in workers.list_models(session)) or "none yet"
         raise InvalidRequest(
