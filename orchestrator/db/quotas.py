@@ -74,7 +74,7 @@ def uses_of(session: Session, team_ids: Collection[str], day: date) -> dict[str,
 
 
 def count_ended(session: Session, ended: Iterable[tuple[str, int]]) -> None:
-    """Count what shards computed, each as (its job, items), in the transaction that ends them; so each counts once."""
+    """Count what shards computed, each as (its job, items), in the transaction that ends them: so each counts once."""
     of_jobs: Counter[str] = Counter()
     for job_id, num_items in ended:
         of_jobs[job_id] += num_items

@@ -36,6 +36,8 @@ class Dispatcher:
             queueing.take_back_closed(session)
         with self._sessions() as session:
             models = queueing.models_of_running_jobs(session)
+        for model in self._turns.keys() - set(models):
+            metrics.QUOTA_WAITS.labels(model).set(0)
         return sum(self._fill(model, now) for model in models)
 
     def _fill(self, model: str, now: datetime) -> int:

@@ -1,4 +1,4 @@
-"""Rates that real workers measure, estimates from them, and quotas, through the whole system and by the command line."""
+"""Rates that real workers measure, estimates from them, and quotas, through the whole system."""
 
 from __future__ import annotations
 

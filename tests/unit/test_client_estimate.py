@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from orchestrator.cli.estimate import in_words
-from orchestrator.client import AsyncClient, BadSource, Client, InvalidOption, NothingToSubmit
-from orchestrator.schemas import EstimateView
-from tests.unit.test_client import NOW
+from orchestrator.client import AsyncClient, BadSource, Client, InvalidOption, NothingToSubmit, describe_rate
+from orchestrator.schemas import EstimateView, JobView
+from tests.unit.test_client import NOW, VIEW
 
 ESTIMATE: dict[str, Any] = {
     "kind": "caption", "model": "m", "items": 5, "seconds": None, "items_per_second": None, "workers": 0,
@@ -111,3 +111,12 @@ def test_it_is_told_in_words() -> None:
     assert lines[2] == "ahead, or beside it: 1 job with 1,000 items, 1m00s of work"
     assert lines[5].endswith("it does not fit, and goes on in the next ones")
     assert lines[6] == "deadline: met"
+
+
+def test_a_line_about_a_job_has_its_reason_and_how_long_it_takes() -> None:
+    running = VIEW | {"items_per_second": 2.0, "eta_seconds": 90.0}
+    assert describe_rate(JobView.model_validate(running)) == "2.0 items/s, 1m30s left"
+    waiting = running | {"waiting_reason": "its window opens at 22:00 UTC"}
+    assert describe_rate(JobView.model_validate(waiting)) == "its window opens at 22:00 UTC, 1m30s left"
+    assert describe_rate(JobView.model_validate(VIEW | {"items_per_second": 2.0})) == "2.0 items/s"
+    assert describe_rate(JobView.model_validate(VIEW)) == ""
