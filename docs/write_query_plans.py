@@ -28,15 +28,20 @@ from sqlalchemy.orm import Session  # noqa: E402
 from benchmarks.large_state import MODELS, NUM_TEAMS, Size, fill  # noqa: E402
 from orchestrator.admin import migrate  # noqa: E402
 from orchestrator.db import (  # noqa: E402
+    backlog,
     deletion,
     events,
     expiry,
     jobs,
     leases,
     naming,
+    nights,
     openai_batches,
     queueing,
+    quotas,
+    rates,
     shards,
+    stored,
     teams,
     watching,
     webhooks,
@@ -48,11 +53,13 @@ from orchestrator.db.shards import ItemFailure  # noqa: E402
 from orchestrator.db.tables import EventRow, FailureRow, JobRow, ShardRow  # noqa: E402
 from orchestrator.domain.keys import new_key  # noqa: E402
 from orchestrator.domain.shards import Part, ShardState  # noqa: E402
+from orchestrator.domain.windows import Opening  # noqa: E402
 from orchestrator.local.servers import Servers  # noqa: E402
 from tests.system import settings_of  # noqa: E402
 
 ROUNDS = 3
 MODEL = MODELS[1]
+NIGHT = "22:00-06:00 Europe/Berlin"
 KEY = new_key()  # well formed, and of nobody
 PAGE = ROOT / "docs" / "query-plans.md"
 
@@ -111,6 +118,12 @@ def queries(session: Session) -> list[Query]:
             lambda s: queueing.list_ready(s, MODEL, open_windows=(), limit=16),
         ),
         Query("queueing.dispatch", "dispatcher", each_model, lambda s: queueing.dispatch(s, MODEL, [waiting.id])),
+        Query(
+            "quotas.uses_of",
+            "dispatcher, API",
+            "with each, where a team whose turn it is has a quota; a view of a job of such a team",
+            lambda s: quotas.uses_of(s, [job.team_id], now.date()),
+        ),
         Query("queueing.jobs_in_flight", "API", "once a page of jobs", lambda s: queueing.jobs_in_flight(s, [MODEL])),
         Query("jobs.expire", "reaper", "every second", jobs.expire),
         Query("shards.find_shard", "worker", shard_start, lambda s: shards.find_shard(s, dispatched.id)),
@@ -128,6 +141,13 @@ def queries(session: Session) -> list[Query]:
             lambda s: leases.append_part(s, leased.id, leased.attempt, part, [failure]),
         ),
         Query("leases.finish_shard_if_leased", "worker", shard_end, lambda s: _finish(s, leased, part)),
+        Query("quotas.count_ended", "worker", shard_end, lambda s: quotas.count_ended(s, [(leased.job_id, 64)])),
+        Query(
+            "rates.add",
+            "worker",
+            shard_end,
+            lambda s: rates.add(s, "worker-1", MODEL, "caption", num_items=64, work=64.0, seconds=10.0),
+        ),
         Query("workers.beat", "worker", "every 20 s", lambda s: workers.beat(s, "worker-1")),
         Query("leases.renew_leases", "worker", "every 20 s", lambda s: leases.renew_leases(s, held, lease_seconds=60)),
         Query("leases.find_stops", "worker", "every second", lambda s: leases.find_stops(s, held)),
@@ -181,6 +201,15 @@ def queries(session: Session) -> list[Query]:
             "once for 1000 uploads",
             lambda s: naming.list_unused_uploads(s, now, after_id="", limit=1000),
         ),
+        Query("stored.list_due", "meter", "every 5 s", lambda s: stored.list_due(s, now, limit=50)),
+        Query("stored.sum_up", "meter", "every 20 s, for a team with a quota", lambda s: stored.sum_up(s, job.team_id)),
+        Query("nights.windows_of_running_jobs", "reporter", "every 5 s", nights.windows_of_running_jobs),
+        Query(
+            "nights.list_untold",
+            "reporter",
+            "every 5 s, for a window",
+            lambda s: nights.list_untold(s, NIGHT, Opening(now - timedelta(hours=8), now), waits=True, limit=100),
+        ),
         Query("watching.count_open_jobs", "observer", "every 10 s", watching.count_open_jobs),
         Query("watching.count_open_shards", "observer", "every 10 s", watching.count_open_shards),
         Query("watching.oldest_queued", "observer", "every 10 s", watching.oldest_queued),
@@ -193,7 +222,14 @@ def queries(session: Session) -> list[Query]:
             "jobs.count_open_jobs", "API", "a job is made", lambda s: jobs.count_open_jobs(s, job.team_id), job.team_id
         ),
         Query("jobs.get_job", "API", "a job is looked at", lambda s: jobs.get_job(s, job.id), job.team_id),
-        Query("jobs.counts_of", "API", "an open job is looked at", lambda s: jobs.counts_of(s, [job]), job.team_id),
+        Query("jobs.progress_of", "API", "an open job is looked at", lambda s: jobs.progress_of(s, [job]), job.team_id),
+        Query(
+            "rates.find_measured",
+            "API",
+            "an estimate; an open job is looked at that has no pace yet",
+            lambda s: rates.find_measured(s, MODEL, "caption"),
+        ),
+        Query("backlog.list_backlog", "API", "an estimate", lambda s: backlog.list_backlog(s, MODEL), job.team_id),
         Query(
             "jobs.list_jobs",
             "API",

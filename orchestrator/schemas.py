@@ -19,6 +19,7 @@ from pydantic import (
 
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, JobState, check_option_types
+from orchestrator.domain.quotas import MAX_QUOTA
 from orchestrator.domain.strata import MAX_SAMPLE
 from orchestrator.domain.turns import MAX_WEIGHT
 from orchestrator.domain.urls import MAX_URL_LENGTH
@@ -36,6 +37,7 @@ Scope = Literal["jobs:read", "jobs:write", "admin"]
 
 Count = Annotated[int, Strict()]  # not `true`, nor "5"
 SampleSize = Annotated[int, Strict(), Field(ge=1, le=MAX_SAMPLE)]
+Limit = Annotated[int, Strict(), Field(ge=1, le=MAX_QUOTA)]
 
 
 def _of_its_types(kind: JobKind) -> BeforeValidator:
@@ -142,6 +144,73 @@ class GenerateJobCreate(_JobCreate):
 JobCreate = Annotated[CaptionJobCreate | GenerateJobCreate, Field(discriminator="kind")]
 
 
+class _EstimateCreate(Wire):
+    """What a job would be, with the number of its items in place of them."""
+
+    model: ModelName
+    items: Count = Field(ge=1, le=10**12)
+    priority: Count = Field(0, ge=-100, le=100)
+    shard_items: Count | None = Field(None, ge=1, le=1024)
+    window: Window | None = None
+    deadline_at: Moment | None = None
+
+
+class CaptionEstimate(_EstimateCreate):
+    kind: Literal["caption"]
+    options: Annotated[CaptionOptions, _of_its_types(JobKind.caption)] = Field(default_factory=CaptionOptions)
+
+
+class GenerateEstimate(_EstimateCreate):
+    kind: Literal["generate"]
+    options: Annotated[GenerateOptions, _of_its_types(JobKind.generate)] = Field(default_factory=GenerateOptions)
+
+
+EstimateCreate = Annotated[CaptionEstimate | GenerateEstimate, Field(discriminator="kind")]
+
+
+class MeasuredView(Answer):
+    """What rates come from: so many items, by so many workers, between these times; `items_per_second` is of one."""
+
+    items: int
+    workers: int
+    worker_seconds: float
+    items_per_second: float
+    since: datetime
+    until: datetime
+
+
+class AheadView(Answer):
+    """Jobs that wait already and come before, or take turns; `seconds` is of all workers."""
+
+    jobs: int
+    items: int
+    seconds: float | None
+
+
+class EstimateView(Answer):
+    """What a job would take that is submitted now; times and rates are null where nothing was measured.
+
+    `seconds` is of the items alone, with all `workers`. `opens_at` and `closes_at` are the window's opening that is
+    now, or comes next.
+    """
+
+    kind: JobKind
+    model: str
+    items: int
+    seconds: float | None
+    items_per_second: float | None
+    workers: int
+    measured: MeasuredView | None
+    ahead: AheadView
+    starts_at: datetime | None
+    ends_at: datetime | None
+    opens_at: datetime | None
+    closes_at: datetime | None
+    fits_window: bool | None
+    fits_deadline: bool | None
+    notes: list[str]
+
+
 class RetryCreate(Wire):
     """Which of the failed items to try again: those whose failure has one of these codes, or all of them."""
 
@@ -189,6 +258,8 @@ class JobView(Answer):
     items: JobItems
     items_per_second: float | None
     eta_seconds: float | None
+    eta_at: datetime | None = None
+    eta_basis: str | None = None
     priority: int
     window: str | None = None
     deadline_at: datetime | None = None
@@ -414,6 +485,35 @@ class TeamView(Answer):
     name: str
     weight: int
     created_at: datetime
+
+
+class QuotaPut(Wire):
+    """What a team may use; what is left out or null has no limit."""
+
+    in_flight: Limit | None = None
+    per_day: Limit | None = None
+    stored_bytes: Limit | None = None
+
+
+class QuotaUse(Answer):
+    """`used` is null where nothing was measured."""
+
+    limit: int | None
+    used: int | None
+
+
+class QuotaView(Answer):
+    """What a team uses of its quota: items of shards that were begun, items of this day, bytes in the store.
+
+    `per_day.used` holds what begun shards will add. `day_ends_at` is when it is 0 again, `measured_at` is of the bytes.
+    """
+
+    team_id: str
+    in_flight: QuotaUse
+    per_day: QuotaUse
+    stored_bytes: QuotaUse
+    day_ends_at: datetime
+    measured_at: datetime | None
 
 
 class TeamsView(Answer):

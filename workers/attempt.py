@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -21,11 +22,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from orchestrator.artifacts.base import ObjectStore
-from orchestrator.db import leases, shards
+from orchestrator.db import leases, rates, shards
 from orchestrator.db.leases import LeaseLost
 from orchestrator.db.session import SessionFactory
 from orchestrator.db.shards import ItemFailure
 from orchestrator.db.tables import JobRow, ShardRow
+from orchestrator.domain.estimates import work_of_item
 from orchestrator.domain.failures import Failure
 from orchestrator.domain.items import Item
 from orchestrator.domain.jobs import JobKind, options_for, seed_of
@@ -43,6 +45,7 @@ from workers.inputs import Inputs
 from workers.part_writer import PartWriter
 from workers.preparing import Prepared, Preparer
 from workers.reuse import Record, Reuse, Reused
+from workers.stopwatch import Stopwatch
 
 TOGETHER_ITEMS, TOGETHER_BYTES = 64, 2**18  # are prepared in one piece of work, which costs less for each item
 UNKNOWN_BYTES = 2**16  # taken for an image whose size nobody said
@@ -67,6 +70,7 @@ class Attempt:
         shard: ShardRow,
         hold: Hold,
         seconds_left: float | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self._settings = settings
         self._sessions = sessions
@@ -88,6 +92,8 @@ class Attempt:
         self._storing: dict[Future[Record | Reused | None], Item] = {}
         self._ended: SimpleQueue[Future[Any]] = SimpleQueue()  # of all four, in the order in which they ended
         self._unstored = PartWriter(store, job.id, shard.id, hold.attempt)
+        self._stopwatch = stopwatch
+        self._num_computed = 0  # items with a result that is new
         self._flushed_at = time.monotonic()
         self._give_way_at = time.monotonic() + settings.attempt_seconds
         self._closes_at = math.inf if seconds_left is None else time.monotonic() + seconds_left
@@ -300,6 +306,7 @@ class Attempt:
         if part is not None or end is not None:
             self._persist(write)
         if part is not None:
+            self._num_computed += part.num_results - part.num_reused
             codes = [failure.code for failure in failures]
             metrics.part_flushed(self._job.kind, part, codes, time.monotonic() - self._flushed_at)
             self._unstored.clear()
@@ -310,15 +317,30 @@ class Attempt:
             raise LeaseLost(self._shard.id, self._hold.attempt)
         where = (self._shard.id, self._hold.attempt)
         if stop_reason is None:
-            self._flush(lambda session: leases.finish_shard_if_leased(session, *where))
+            self._flush(self._measured(lambda session: leases.finish_shard_if_leased(session, *where)))
             return "done"
         if stop_reason == "cancel":
             self._flush(lambda session: leases.cancel_shard_if_leased(session, *where))
             return "cancelled"
-        self._flush(
-            lambda session: leases.release_shard_if_leased(session, *where, reason=stop_reason, delay_seconds=0)
-        )
+        release = partial(leases.release_shard_if_leased, reason=stop_reason, delay_seconds=0)
+        self._flush(self._measured(lambda session: release(session, *where)))
         return "released"
+
+    def _measured(self, end: Callable[[Session], None]) -> Callable[[Session], None]:
+        """The attempt's end, and what was computed for how long until then, in one transaction."""
+        unstored = len(self._unstored) - len(self._unstored.failures) - len(self._reuse.reused)
+        num_items, job = self._num_computed + unstored, self._job
+        seconds = self._stopwatch.take((job.model, job.kind)) if self._stopwatch is not None else 0.0
+        if not seconds or num_items <= 0:
+            return end
+        work = num_items * work_of_item(self._options)
+        worker_id = self._shard.worker_id or ""
+
+        def write(session: Session) -> None:
+            end(session)
+            rates.add(session, worker_id, job.model, job.kind, num_items=num_items, work=work, seconds=seconds)
+
+        return write
 
     def _persist(self, write: Callable[[Session], None]) -> None:
         """One short transaction, tried again while Postgres is away and the lease may still be ours."""

@@ -10,7 +10,7 @@ import threading
 import time
 
 from orchestrator.artifacts import open_store
-from orchestrator.db import workers
+from orchestrator.db import rates, workers
 from orchestrator.db.session import SessionFactory, connect, session_factory
 from orchestrator.metrics import watch_connections
 from orchestrator.settings import Settings
@@ -63,6 +63,7 @@ class WorkerProcess:
         """Say which models are served here, and begin to beat."""
         with self.sessions.begin() as session:
             workers.prune_workers(session)
+            rates.prune(session)
             for model in self.host.models:
                 info = self.host.info(model)
                 workers.register_model(

@@ -19,6 +19,7 @@ from workers.engine_host import EngineHost
 from workers.failures import WORLD_FAULTS
 from workers.heartbeat import Heartbeat, Hold
 from workers.inputs import Inputs
+from workers.stopwatch import Stopwatch
 from workers.turnstile import Turnstile
 
 
@@ -43,6 +44,7 @@ class Runner:
         self.heartbeat = heartbeat
         self.host = host
         self._turnstile = Turnstile()
+        self._stopwatch = Stopwatch()
         self._board = Board(seconds=settings.attempt_seconds)
 
     def run(self, shard_id: int, attempt: int) -> None:
@@ -71,6 +73,7 @@ class Runner:
             bound(job=job.id, team=job.team_id),
             self.heartbeat.hold(shard_id, attempt) as hold,
             metrics.SHARDS_HELD.track_inprogress(),
+            self._stopwatch.hold((job.model, job.kind)),
         ):
             running = Attempt(
                 self.settings,
@@ -83,6 +86,7 @@ class Runner:
                 shard,
                 hold,
                 seconds_left,
+                self._stopwatch,
             )
             try:
                 outcome = running.run()

@@ -13,6 +13,7 @@ from orchestrator.api.openapi import describe
 from orchestrator.api.routes import (
     audit,
     edits,
+    estimates,
     health,
     jobs,
     openai_batches,
@@ -35,6 +36,7 @@ ROUTERS = (
     edits.router,
     samples.router,
     replays.router,
+    estimates.router,
     webhooks.router,
     reports.router,
     openai_files.router,

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from orchestrator.api.dependencies import Services
-from orchestrator.db import jobs, queueing, samples, workers
+from orchestrator.api.etas import Eta, Etas
+from orchestrator.db import jobs, queueing, quotas, samples, teams, workers
 from orchestrator.db.queueing import InFlight
 from orchestrator.db.session import database_now
 from orchestrator.db.shards import parts_of
 from orchestrator.db.tables import EventRow, JobRow, ShardRow
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.jobs import Counts, JobState, was_late
+from orchestrator.domain.quotas import Load, Quota, Use, day_of, why_not
 from orchestrator.domain.shards import ShardState
 from orchestrator.domain.windows import parse_window
 from orchestrator.schemas import EventView, JobItems, JobView, PartsPage, PartView
@@ -27,22 +29,44 @@ def view_job(session: Session, job: JobRow) -> JobView:
 
 
 def view_jobs(session: Session, found: Sequence[JobRow]) -> list[JobView]:
-    """Views with live counts; four queries however many jobs."""
-    counts = jobs.counts_of(session, found)
+    """Views with live counts: a few queries, however many jobs."""
+    progress = jobs.progress_of(session, found)
     live = any(not JobState(job.state).ended for job in found)
     served = workers.models_served(session) if live else frozenset()
     running = {job.model for job in found if job.state == JobState.running}
     in_flight = queueing.jobs_in_flight(session, running) if running else []
     now = database_now(session)
-    return [
-        _view(job, counts[job.id], _waiting_reason(job, counts[job.id], now, served, in_flight), now) for job in found
-    ]
+    look = _Look(now, served, in_flight, _quotas(session, found, now))
+    etas, views = Etas(session, now, look.quotas), list[JobView]()
+    for job in found:
+        counts, num_recent = progress[job.id]
+        views.append(_view(job, counts, _waiting_reason(job, counts, look), etas.of(job, counts, num_recent), now))
+    return views
 
 
-def _view(job: JobRow, counts: Counts, waiting_reason: str | None, now: datetime) -> JobView:
-    rate = _items_per_second(job, counts, now)
-    left = counts.total - counts.finished
-    running = job.state == JobState.running and job.paused_at is None
+@dataclass(frozen=True)
+class _Look:
+    """What was seen of the system when jobs were looked at.
+
+    quotas: of the teams that have one which may hold back a shard, with what they use of it.
+    """
+
+    now: datetime
+    served: frozenset[str]
+    in_flight: Sequence[InFlight]
+    quotas: Mapping[str, tuple[Quota, Use]]
+
+
+def _quotas(session: Session, found: Sequence[JobRow], now: datetime) -> dict[str, tuple[Quota, Use]]:
+    """Asks no more than for the teams' rows where none has a quota."""
+    running = {job.team_id for job in found if job.state == JobState.running}
+    limits = {team_id: quotas.quota_of(teams.get_team(session, team_id)) for team_id in running}
+    limits = {team_id: quota for team_id, quota in limits.items() if quota.limits_turns}
+    uses = quotas.uses_of(session, limits, day_of(now)) if limits else {}
+    return {team_id: (quota, uses.get(team_id, Use())) for team_id, quota in limits.items()}
+
+
+def _view(job: JobRow, counts: Counts, waiting_reason: str | None, eta: Eta, now: datetime) -> JobView:
     return JobView(
         id=job.id,
         name=job.name,
@@ -53,8 +77,10 @@ def _view(job: JobRow, counts: Counts, waiting_reason: str | None, now: datetime
         state_reason=job.state_reason,
         waiting_reason=waiting_reason,
         items=JobItems(**asdict(counts)),
-        items_per_second=rate,
-        eta_seconds=left / rate if rate and running else None,
+        items_per_second=_items_per_second(job, counts, now),
+        eta_seconds=None if eta.at is None else max(0.0, (eta.at - now).total_seconds()),
+        eta_at=eta.at,
+        eta_basis=eta.basis,
         priority=job.priority,
         window=job.run_window,
         deadline_at=job.deadline_at,
@@ -84,9 +110,7 @@ def _items_per_second(job: JobRow, counts: Counts, now: datetime) -> float | Non
     return counts.finished / seconds if seconds > 0 else None
 
 
-def _waiting_reason(
-    job: JobRow, counts: Counts, now: datetime, served: frozenset[str], in_flight: Sequence[InFlight]
-) -> str | None:
+def _waiting_reason(job: JobRow, counts: Counts, look: _Look) -> str | None:
     """Why nothing comes out right now, from real state; None where something does or the job has ended."""
     if samples.waits_for_approval(job):
         return f"it is a sample, and waits until somebody approves the whole: `janus jobs approve {job.id}`"
@@ -103,17 +127,26 @@ def _waiting_reason(
         return "its input is being read"
     if job.state == JobState.finishing:
         return job.state_reason or "its results are being merged"
-    if job.run_window is not None and not (window := parse_window(job.run_window)).opening(now).holds(now):
-        return f"its window opens {window.opens_text(now)}"
-    if job.model not in served:
+    if job.run_window is not None and not (window := parse_window(job.run_window)).opening(look.now).holds(look.now):
+        return f"its window opens {window.opens_text(look.now)}"
+    if job.model not in look.served:
         return f"no worker serves {job.model} now; start one with `janus worker --model {job.model}`"
     if counts.finished == counts.total:
         return None  # its results are merged next
-    if (behind := _behind(job, in_flight)) is not None:
-        return behind
+    if (held_back := _held_back(job, counts, look) or _behind(job, look.in_flight)) is not None:
+        return held_back
     if not counts.finished:
         return "its first items are queued or being worked on"
     return None
+
+
+def _held_back(job: JobRow, counts: Counts, look: _Look) -> str | None:
+    """What its team's quota says to one more shard, where none of the job is begun."""
+    quota, use = look.quotas.get(job.team_id, (Quota(), Use()))
+    if any(other.job_id == job.id for other in look.in_flight):
+        return None
+    num_items = min(job.shard_items, counts.total - counts.finished)
+    return why_not(quota, use, Load(num_items, num_items))
 
 
 def _behind(job: JobRow, in_flight: Sequence[InFlight]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated
@@ -11,8 +12,14 @@ import typer
 from orchestrator.cli.completion import complete_keys, complete_teams
 from orchestrator.cli.connection import connect
 from orchestrator.cli.output import AsJson, note, print_table, show, told_errors
+from orchestrator.domain.errors import InvalidRequest
+from orchestrator.domain.sizes import format_size, parse_size
 from orchestrator.domain.turns import MAX_WEIGHT
-from orchestrator.schemas import KeyCreate, KeyView
+from orchestrator.schemas import KeyCreate, KeyView, QuotaUse, QuotaView
+
+IN_FLIGHT = "Items of shards in the queue and in workers' hands."
+PER_DAY = "Items that are computed in a day of UTC."
+STORED = "Bytes of its uploads and of what its jobs made, such as 500GB or 2TiB."
 
 teams = typer.Typer(no_args_is_help=True, help="Teams: owners of keys and jobs.")
 keys = typer.Typer(no_args_is_help=True, help="Keys: a team's secrets.")
@@ -60,6 +67,52 @@ def weigh_team(
     with told_errors():
         team = connect().set_team_weight(team_id, weight)
     show(team, as_json=as_json, otherwise=lambda: print(f"{team.name}: {team.weight}"))
+
+
+@teams.command("quota")
+def set_quota(
+    team_id: Annotated[str, typer.Argument(metavar="ID", help="The team's id, as `janus teams list` shows it.")],
+    in_flight: Annotated[str | None, typer.Option(metavar="ITEMS", help=IN_FLIGHT)] = None,
+    per_day: Annotated[str | None, typer.Option(metavar="ITEMS", help=PER_DAY)] = None,
+    stored_bytes: Annotated[str | None, typer.Option(metavar="SIZE", help=STORED)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a team uses of its quota, or set what is given; `none` takes a limit away. The rest stays as it is."""
+    given = {"in_flight": _limit(in_flight), "per_day": _limit(per_day), "stored_bytes": _limit(stored_bytes)}
+    changes = {name: limit for name, limit in given.items() if limit is not None}
+    with told_errors():
+        client = connect()
+        view = client.quota(team_id)
+        if changes:
+            limits = {name: getattr(view, name).limit for name in given}
+            view = client.set_quota(team_id, **(limits | {name: limit or None for name, limit in changes.items()}))
+    show(view, as_json=as_json, otherwise=lambda: _print_quota(view))
+
+
+def _limit(text: str | None) -> int | None:
+    """The number; 0 for `none`, which nothing else is; None where nothing was said. Exits, 2, for what is neither."""
+    if text is None:
+        return None
+    try:
+        limit = 0 if text == "none" else parse_size(text)
+    except InvalidRequest as error:
+        raise typer.BadParameter(f"{error.message}, or none") from None
+    if not limit and text != "none":
+        raise typer.BadParameter("the least quota is 1; to let nobody of a team work, revoke its keys")
+    return limit
+
+
+def _print_quota(view: QuotaView) -> None:
+    def row(name: str, use: QuotaUse, form: Callable[[int], str]) -> tuple[str, str, str]:
+        used = "not measured" if use.used is None else form(use.used)
+        return name, used, "none" if use.limit is None else form(use.limit)
+
+    rows = [
+        row("items in flight", view.in_flight, str),
+        row("items a day", view.per_day, str),
+        row("stored bytes", view.stored_bytes, lambda size: f"{size} ({format_size(size)})"),
+    ]
+    print_table(("QUOTA", "USED", "LIMIT"), rows)
 
 
 @keys.command("create")

@@ -140,11 +140,8 @@ def retry(
 
 
 @app.command()
-def delete(job_id: EndedJobId, as_json: AsJson = False) -> None:
-
-
 def approve(
-    job_id: JobId,
+    job_id: EndedJobId,
     prompt: Annotated[str | None, typer.Option(help="Ask this instead; of captions.")] = None,
     prefix: Annotated[str | None, typer.Option(help="How every answer begins; of captions.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens; of captions.")] = None,
@@ -167,15 +164,16 @@ def approve(
 
 
 @app.command()
-def reject(job_id: JobId) -> None:
+def reject(job_id: EndedJobId, as_json: AsJson = False) -> None:
     """Say that a sample is not to be approved; its input is then kept no longer than that of other jobs."""
     with told_errors():
-        _job(job_id).reject()
-    note(f"{job_id} is rejected; what it made stays until it is deleted: janus jobs delete {job_id}")
+        view = _job(job_id).reject()
+    told = f"{job_id} is rejected; what it made stays until it is deleted: janus jobs delete {job_id}"
+    show(view, as_json=as_json, otherwise=lambda: note(told))
 
 
 @app.command()
-def delete(job_id: JobId) -> None:
+def delete(job_id: EndedJobId, as_json: AsJson = False) -> None:
     """Delete a job that has ended, with its results, and its upload where no other job uses it."""
     with told_errors():
         _job(job_id).delete()
@@ -215,6 +213,13 @@ def _age(view: JobView) -> str:
     return view.created_at.strftime("%Y-%m-%d %H:%M")
 
 
+def _eta(view: JobView) -> str:
+    """By the clock of this machine, and what it comes from; or why nobody knows."""
+    if view.eta_at is None:
+        return f"not known: {view.eta_basis}" if view.eta_basis else ""
+    return f"{view.eta_at.astimezone():%Y-%m-%d %H:%M}, {view.eta_basis}"
+
+
 def _print_view(view: JobView) -> None:
     items = view.items
     rows = [
@@ -226,6 +231,7 @@ def _print_view(view: JobView) -> None:
         ("items", f"{items.total}: {items.results} results, {items.failures} failures, {items.cancelled} cancelled"),
         ("rate", f"{view.items_per_second:.2f} items/s" if view.items_per_second else ""),
         ("left", format_seconds(view.eta_seconds) if view.eta_seconds is not None else ""),
+        ("done at", _eta(view)),
         ("reason", view.state_reason or view.waiting_reason or ""),
         *_sample_rows(view),
         *((f"options.{name}", value) for name, value in view.options.items() if value is not None),

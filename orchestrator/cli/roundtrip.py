@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.connection import connect_for_work
-from orchestrator.cli.output import note, told_errors
+from orchestrator.cli.output import AsJson, note, show, told_errors
 
 
 def roundtrip(
@@ -19,6 +20,7 @@ def roundtrip(
     generate_model: Annotated[str | None, typer.Option(help="The one that draws, where two are used.")] = None,
     prompt: Annotated[str | None, typer.Option(help="What to ask about each picture.")] = None,
     seed: Annotated[int, typer.Option(help="Of both jobs.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Caption pictures, draw their captions, and put both side by side: what a model sees, and what it makes of it."""
     with told_errors():
@@ -33,4 +35,6 @@ def roundtrip(
             seed=seed,
             progress=True,
         )
-    note(f"{made.num_pairs} pairs, of {made.caption_job} and {made.generate_job} -> {made.folder / 'index.html'}")
+    told = f"{made.num_pairs} pairs, of {made.caption_job} and {made.generate_job} -> {made.folder / 'index.html'}"
+    record = asdict(made) | {"folder": str(made.folder)}
+    show(record, as_json=as_json, otherwise=lambda: note(told))

@@ -13,6 +13,7 @@ import typer
 
 from orchestrator.cli.completion import complete_models
 from orchestrator.cli.connection import connect_for_work
+from orchestrator.cli.estimate import show_estimate
 from orchestrator.cli.output import OK, SOME_FAILED, note, print_json, told_errors
 from orchestrator.cli.outputs import (
     ITEMS_PER_TAR,
@@ -53,6 +54,7 @@ Sample = Annotated[
     typer.Option(metavar="N", min=1, max=MAX_SAMPLE, help="Do N items from all over the input first, and ask."),
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Submit and end; `janus jobs results ID` fetches later.")]
+Estimate = Annotated[bool, typer.Option("--estimate", help="Say how long it would take, and submit nothing.")]
 JobAsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")]
 
 IdColumn = Annotated[str | None, typer.Option(help="The column of a table that holds ids; `id` where there is one.")]
@@ -96,6 +98,7 @@ def caption(
     deadline: Deadline = None,
     reuse: Reuse = True,
     sample: Sample = None,
+    estimate: Estimate = False,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
@@ -118,20 +121,20 @@ def caption(
         output = Output.of(out, form, existing=existing, sidecar=sidecar, tars=tars or (), shard_items=items_per_tar)
         connection = connect_for_work(model)
         with _done_already():
-            job = connection.client.caption(
-                sources,
-                image_column=image_column,
-                id_column=id_column,
-                prompt_column=prompt_column,
-                model=connection.model,
-                name=name,
-                window=window,
-                deadline_at=deadline and deadline.astimezone(),
-                reuse=reuse,
-                sample=sample,
-                out=output,
+            asked: dict[str, Any] = {
+                "image_column": image_column,
+                "id_column": id_column,
+                "prompt_column": prompt_column,
+                "model": connection.model,
+                "window": window,
+                "deadline_at": deadline and deadline.astimezone(),
+                "out": output,
                 **options,
-            )
+            }
+            if estimate:
+                show_estimate(connection.client.estimate(JobKind.caption, sources, **asked), as_json=as_json)
+                return
+            job = connection.client.caption(sources, name=name, reuse=reuse, sample=sample, **asked)
         _see_through(job, output, sources, detach=detach, as_json=as_json)
 
 
@@ -163,6 +166,7 @@ def generate(
     deadline: Deadline = None,
     reuse: Reuse = True,
     sample: Sample = None,
+    estimate: Estimate = False,
     detach: Detach = False,
     as_json: JobAsJson = False,
 ) -> None:
@@ -185,22 +189,22 @@ def generate(
         output = Output.of(out, form, existing=existing, shard_items=items_per_tar)
         connection = connect_for_work(model)
         with _done_already():
-            job = connection.client.generate(
-                prompts or [],
-                file=file,
-                template=template,
-                id_column=id_column,
-                prompt_column=prompt_column,
-                sweep=swept,
-                model=connection.model,
-                name=name,
-                window=window,
-                deadline_at=deadline and deadline.astimezone(),
-                reuse=reuse,
-                sample=sample,
-                out=output,
+            asked: dict[str, Any] = {
+                "file": file,
+                "template": template,
+                "id_column": id_column,
+                "prompt_column": prompt_column,
+                "sweep": swept,
+                "model": connection.model,
+                "window": window,
+                "deadline_at": deadline and deadline.astimezone(),
+                "out": output,
                 **options,
-            )
+            }
+            if estimate:
+                show_estimate(connection.client.estimate(JobKind.generate, prompts or [], **asked), as_json=as_json)
+                return
+            job = connection.client.generate(prompts or [], name=name, reuse=reuse, sample=sample, **asked)
         _see_through(job, output, None, detach=detach, as_json=as_json)
 
 

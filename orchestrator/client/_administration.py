@@ -11,6 +11,7 @@ from orchestrator.client._errors import ClientError, TransferFailed
 from orchestrator.client._faces import Call, Listing
 from orchestrator.client._http import new_idempotency_key
 from orchestrator.client._job import J
+from orchestrator.client._options import build_request
 from orchestrator.client._steps import Steps, Stream, work
 from orchestrator.client._submission import Submission
 from orchestrator.schemas import (
@@ -25,6 +26,8 @@ from orchestrator.schemas import (
     ModelView,
     NewKeyView,
     NewWebhookView,
+    QuotaPut,
+    QuotaView,
     Readiness,
     ReportView,
     TeamChange,
@@ -123,6 +126,32 @@ class Administration(Submission[J]):
     def set_team_weight(self, team_id: str, weight: int) -> Steps[TeamView]:
         """How many turns a team gets for each one of a team of weight 1; needs the scope `admin`."""
         return self._api.call(TeamView, "PATCH", f"/v1/teams/{team_id}", body=TeamChange(weight=weight).model_dump())
+
+    @Call
+    def quota(self, team_id: str | None = None) -> Steps[QuotaView]:
+        """What a team may use, and what it does; of another team than the key's it needs the scope `admin`."""
+        path = "/v1/quotas" if team_id is None else f"/v1/teams/{team_id}/quotas"
+        return self._api.call(QuotaView, "GET", path)
+
+    @Call
+    def set_quota(
+        self,
+        team_id: str,
+        *,
+        in_flight: int | None = None,
+        per_day: int | None = None,
+        stored_bytes: int | None = None,
+    ) -> Steps[QuotaView]:
+        """What a team may use from now on; what is left out has no limit. Needs the scope `admin`.
+
+        Args:
+            in_flight: items of shards in the queue and in workers' hands.
+            per_day: items computed in a day of UTC.
+            stored_bytes: of its uploads and of what its jobs made.
+        """
+        values = {"in_flight": in_flight, "per_day": per_day, "stored_bytes": stored_bytes}
+        body = build_request(QuotaPut, **values).model_dump()
+        return self._api.call(QuotaView, "PUT", f"/v1/teams/{team_id}/quotas", body=body, repeatable=True)
 
     @Call
     def create_key(self, request: KeyCreate) -> Steps[NewKeyView]:

@@ -99,12 +99,12 @@ def _describe_failures(view: JobView) -> str:
 
 
 def describe_rate(view: JobView) -> str:
-    """Rate and ETA, or why there is none."""
+    """Rate, or why nothing comes out now, and ETA."""
     if view.state.ended:
         return f"{view.items_per_second:.1f} items/s" if view.items_per_second else ""
-    if view.items_per_second is None or view.eta_seconds is None:
-        return view.waiting_reason or ""
-    return f"{view.items_per_second:.1f} items/s, {format_seconds(view.eta_seconds)} left"
+    rate = f"{view.items_per_second:.1f} items/s" if view.items_per_second else ""
+    left = f"{format_seconds(view.eta_seconds)} left" if view.eta_seconds is not None else ""
+    return ", ".join(part for part in (view.waiting_reason or rate, left) if part)
 
 
 def format_seconds(seconds: float) -> str:

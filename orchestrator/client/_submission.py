@@ -22,12 +22,22 @@ from orchestrator.client._sources import (
     read_prompt_sources,
     sweep_over,
 )
-from orchestrator.client._steps import Steps
+from orchestrator.client._steps import Steps, work
 from orchestrator.client._transfers import Transfers
 from orchestrator.client._uploads import MANIFEST, Uploads
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind
 from orchestrator.domain.templates import words_of
-from orchestrator.schemas import CaptionJobCreate, GenerateJobCreate, JobInput, JobView, ModelsView, ModelView
+from orchestrator.schemas import (
+    CaptionEstimate,
+    CaptionJobCreate,
+    EstimateView,
+    GenerateEstimate,
+    GenerateJobCreate,
+    JobInput,
+    JobView,
+    ModelsView,
+    ModelView,
+)
 
 
 class Submission(Generic[J]):
@@ -152,13 +162,7 @@ class Submission(Generic[J]):
         """
         checked = cast(GenerateOptions, check_options(JobKind.generate, options))
         guard = Guard.of(JobKind.generate, out, existing)
-        given_twice = sorted(set(options) & set(sweep or {}))
-        if given_twice:
-            raise InvalidOption(f"{given_twice[0]} is swept and given for the whole job too; leave one out")
-        several = [prompts] if isinstance(prompts, str) else prompts
-        items = read_prompt_sources(several, file, Columns(None, id_column, prompt_column), template)
-        if sweep:
-            items = sweep_over(items, sweep, checked)
+        items = _prompts(prompts, file, Columns(None, id_column, prompt_column), template, sweep, checked, options)
         request = build_request(
             GenerateJobCreate,
             kind="generate",
@@ -175,6 +179,67 @@ class Submission(Generic[J]):
         )
         request.input.upload = yield from self._send(items, guard, idempotency_key)
         return (yield from self._create(request, idempotency_key))
+
+    @Call
+    def estimate(
+        self,
+        kind: JobKind | str,
+        /,
+        sources: Any = (),
+        *,
+        num_items: int | None = None,
+        image_column: str | None = None,
+        id_column: str | None = None,
+        prompt_column: str | None = None,
+        file: Any = None,
+        template: str | None = None,
+        sweep: Mapping[str, Sequence[Any]] | None = None,
+        model: str | None = None,
+        priority: int = 0,
+        window: str | None = None,
+        deadline_at: datetime | None = None,
+        shard_items: int | None = None,
+        out: str | Path | Output | None = None,
+        existing: Existing | str | None = None,
+        **options: Any,
+    ) -> Steps[EstimateView]:
+        """What a job would take that is submitted now; nothing is made, and nothing is sent but the number of items.
+
+        Args:
+            kind: `caption` or `generate`; the rest is what the call of that name takes.
+            sources: images, or prompts: they are counted, and not opened further than that needs.
+            num_items: in their place, of what only the server can list, such as `s3://`.
+        Raises BadSource, of it NothingToSubmit; BadOutput, InvalidOption.
+        """
+        which = _kind_of(kind)
+        checked = check_options(which, options)
+        if num_items is None:
+            if which is JobKind.caption:
+                columns = Columns(image_column, id_column, prompt_column, words_of(str(options.get("prompt", ""))))
+                if bucket_urls(sources):
+                    raise InvalidOption("only the server can list s3://; say how many images lie there: num_items=")
+                items: Iterable[SourceItem] = read_image_sources(sources, columns)
+            else:
+                columns = Columns(None, id_column, prompt_column)
+                drawn = cast(GenerateOptions, checked)
+                items = _prompts(sources, file, columns, template, sweep, drawn, options)
+            guard = Guard.of(which, out, existing)
+            num_items = yield from work(lambda: sum(1 for _ in guard.wanted(items)))
+            if not num_items:
+                raise guard.nothing_left()
+        request = build_request(
+            CaptionEstimate if which is JobKind.caption else GenerateEstimate,
+            kind=str(which),
+            model=(yield from self._known_model(model)),
+            items=num_items,
+            priority=priority,
+            window=window,
+            deadline_at=deadline_at,
+            shard_items=shard_items,
+            options=checked,
+        )
+        body = request.model_dump(mode="json")
+        return (yield from self._api.call(EstimateView, "POST", "/v1/estimates", body=body, repeatable=True))
 
     def _send(
         self, items: Iterable[SourceItem], guard: Guard, idempotency_key: str | None, *, with_digests: bool = False
@@ -207,3 +272,28 @@ class Submission(Generic[J]):
         if not served:
             raise ClientError("no worker serves a model now; start one with `janus worker --model NAME`")
         raise ClientError(f"several models are served; say which: {', '.join(served)}")
+
+
+def _prompts(
+    prompts: Any,
+    file: Any,
+    columns: Columns,
+    template: str | None,
+    sweep: Mapping[str, Sequence[Any]] | None,
+    checked: GenerateOptions,
+    given: Mapping[str, Any],
+) -> Iterable[SourceItem]:
+    """The items of a generation job. Raises BadSource, InvalidOption."""
+    given_twice = sorted(set(given) & set(sweep or {}))
+    if given_twice:
+        raise InvalidOption(f"{given_twice[0]} is swept and given for the whole job too; leave one out")
+    several = [prompts] if isinstance(prompts, str) else prompts
+    items = read_prompt_sources(several, file, columns, template)
+    return sweep_over(items, sweep, checked) if sweep else items
+
+
+def _kind_of(kind: JobKind | str) -> JobKind:
+    try:
+        return JobKind(kind)
+    except ValueError:
+        raise InvalidOption(f"there are no jobs of kind {kind!r}; there are {' and '.join(JobKind)}") from None

@@ -5,7 +5,22 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["ago", "clock", "count", "duration", "plural", "rate", "share", "short_sha", "state_word", "whole"]
+from orchestrator.domain.sizes import format_size
+
+__all__ = [
+    "ago",
+    "clock",
+    "count",
+    "duration",
+    "minute",
+    "plural",
+    "rate",
+    "share",
+    "short_sha",
+    "size",
+    "state_word",
+    "whole",
+]
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -63,6 +78,10 @@ def clock(moment: datetime | None) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if moment else "–"
 
 
+def minute(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
 def ago(moment: datetime | None, now: datetime) -> str:
     """In one unit: 5 min ago; what lies ahead is `in 5 min`."""
     if moment is None:
@@ -73,6 +92,10 @@ def ago(moment: datetime | None, now: datetime) -> str:
     if abs(seconds) < 1:
         return "now"
     return f"{text} ago" if seconds > 0 else f"in {text}"
+
+
+def size(num_bytes: int) -> str:
+    return format_size(num_bytes)
 
 
 def short_sha(text: str) -> str:

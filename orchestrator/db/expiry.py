@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from orchestrator.db import events
+from orchestrator.db import events, quotas
 from orchestrator.db.shards import ItemFailure, insert_failures, parts_of
 from orchestrator.db.tables import JobRow, ShardRow
 from orchestrator.domain.jobs import JobState
@@ -51,9 +51,11 @@ def cancel_leftovers(session: Session, *, limit: int = 5000) -> int:
         update(ShardRow)
         .where(ShardRow.id.in_(leftovers))
         .values(state=ShardState.cancelled, finished_at=func.clock_timestamp())
-        .returning(ShardRow.id)
+        .returning(ShardRow.job_id, quotas.computed())
     )
-    return len(session.execute(statement.execution_options(synchronize_session=False)).all())
+    ended = session.execute(statement.execution_options(synchronize_session=False)).all()
+    quotas.count_ended(session, ended)
+    return len(ended)
 
 
 def retry_expired(session: Session, shard: ShardRow, crashes: int) -> None:
@@ -120,3 +122,7 @@ def _leave_lease(
         **data,
     )
     shard.state, shard.crashes, shard.worker_id, shard.lease_expires_at = state, crashes, None, None
+    if not state.open:
+        computed = shard.num_results + shard.num_failures - shard.num_reused
+        session.flush()
+        quotas.count_ended(session, [(shard.job_id, computed)])

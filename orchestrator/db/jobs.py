@@ -21,6 +21,8 @@ from orchestrator.domain.ids import new_id
 from orchestrator.domain.jobs import ENDED, Counts, JobKind, JobState, Options, end_state, options_for
 from orchestrator.domain.shards import ShardState
 
+RECENT = timedelta(minutes=15)  # what a job's pace is measured over
+
 
 def create_job(
     session: Session,
@@ -187,6 +189,11 @@ def count_open_jobs(session: Session, team_id: str) -> int:
 
 def counts_of(session: Session, jobs: Iterable[JobRow]) -> dict[str, Counts]:
     """What became of each job's items so far: from the job once it ended, from its shards until then."""
+    return {job_id: counts for job_id, (counts, _) in progress_of(session, jobs).items()}
+
+
+def progress_of(session: Session, jobs: Iterable[JobRow]) -> dict[str, tuple[Counts, int]]:
+    """The counts, and how many items are in shards that were finished lately, of jobs that have not ended."""
     counts = {j.id: Counts(j.num_items, j.num_results, j.num_failures, j.num_cancelled, j.num_reused) for j in jobs}
     live = [job.id for job in jobs if not JobState(job.state).ended]
     sums = (
@@ -195,13 +202,16 @@ def counts_of(session: Session, jobs: Iterable[JobRow]) -> dict[str, Counts]:
             func.sum(ShardRow.num_results),
             func.sum(ShardRow.num_failures),
             func.sum(ShardRow.num_reused),
+            func.sum(ShardRow.num_results + ShardRow.num_failures).filter(ShardRow.finished_at > func.now() - RECENT),
         )
         .where(ShardRow.job_id.in_(live))
         .group_by(ShardRow.job_id)
     )
-    for job_id, results, failures, reused in session.execute(sums):
-        counts[job_id] = Counts(counts[job_id].total, int(results), int(failures), reused=int(reused))
-    return counts
+    progress = {job_id: (known, 0) for job_id, known in counts.items()}
+    for job_id, results, failures, reused, recent in session.execute(sums):
+        known = Counts(counts[job_id].total, int(results), int(failures), reused=int(reused))
+        progress[job_id] = known, int(recent or 0)
+    return progress
 
 
 def list_failures(session: Session, job_id: str, *, after_index: int, limit: int) -> Sequence[FailureRow]:

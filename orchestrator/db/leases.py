@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Interval, Text, cast, func, literal, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from orchestrator.db import events, reuse
+from orchestrator.db import events, quotas, reuse
 from orchestrator.db.session import database_now
 from orchestrator.db.shards import ItemFailure, insert_failures
 from orchestrator.db.tables import JobRow, ShardRow
@@ -126,22 +126,13 @@ def append_part(
 
 def finish_shard_if_leased(session: Session, shard_id: int, attempt: int) -> None:
     """leased -> done; the table refuses it unless every item has a result or a failure. Raises LeaseLost."""
-    job_id = _fenced(
-        session, shard_id, attempt, state=ShardState.done, finished_at=func.clock_timestamp(), lease_expires_at=None
-    )
+    job_id = _end(session, shard_id, attempt, ShardState.done)
     events.record(session, "shard.done", job_id=job_id, shard_id=shard_id, attempt=attempt)
 
 
 def cancel_shard_if_leased(session: Session, shard_id: int, attempt: int) -> None:
     """leased -> cancelled, what is finished kept. Raises LeaseLost."""
-    job_id = _fenced(
-        session,
-        shard_id,
-        attempt,
-        state=ShardState.cancelled,
-        finished_at=func.clock_timestamp(),
-        lease_expires_at=None,
-    )
+    job_id = _end(session, shard_id, attempt, ShardState.cancelled)
     events.record(session, "shard.cancelled", job_id=job_id, shard_id=shard_id, attempt=attempt)
 
 
@@ -149,7 +140,7 @@ def release_shard_if_leased(
     session: Session, shard_id: int, attempt: int, *, reason: str, delay_seconds: float
 ) -> None:
     """leased -> waiting: the attempt stops through no fault of its items. Raises LeaseLost."""
-    job_id = _fenced(
+    job_id, _ = _fenced(
         session,
         shard_id,
         attempt,
@@ -164,22 +155,32 @@ def release_shard_if_leased(
 
 def expire_shard_if_leased(session: Session, shard_id: int, attempt: int) -> None:
     """End the lease now: the attempt failed for a reason nobody foresaw, so the reaper judges it. Raises LeaseLost."""
-    job_id = _fenced(session, shard_id, attempt, lease_expires_at=func.clock_timestamp())
+    job_id, _ = _fenced(session, shard_id, attempt, lease_expires_at=func.clock_timestamp())
     events.record(session, "shard.crashed", job_id=job_id, shard_id=shard_id, attempt=attempt)
 
 
-def _fenced(session: Session, shard_id: int, attempt: int, **values: Any) -> str:
-    """The one door for writes of an attempt: they change nothing unless it still holds the lease."""
+def _end(session: Session, shard_id: int, attempt: int, state: ShardState) -> str:
+    """The shard is over, and its team's day counts what was computed of it; its job."""
+    ended = _fenced(session, shard_id, attempt, state=state, finished_at=func.clock_timestamp(), lease_expires_at=None)
+    quotas.count_ended(session, [ended])
+    return ended[0]
+
+
+def _fenced(session: Session, shard_id: int, attempt: int, **values: Any) -> tuple[str, int]:
+    """The one door for writes of an attempt: they change nothing unless it still holds the lease.
+
+    The shard's job, and how many of its items were computed.
+    """
     statement = (
         update(ShardRow)
         .where(ShardRow.id == shard_id, ShardRow.attempt == attempt, ShardRow.state == ShardState.leased)
         .values(**values)
-        .returning(ShardRow.job_id)
+        .returning(ShardRow.job_id, quotas.computed())
     )
-    job_id = session.scalars(statement.execution_options(synchronize_session=False)).first()
-    if job_id is None:
+    row = session.execute(statement.execution_options(synchronize_session=False)).first()
+    if row is None:
         raise LeaseLost(shard_id, attempt)
-    return job_id
+    return row[0], row[1]
 
 
 def _from_now(seconds: float) -> Any:

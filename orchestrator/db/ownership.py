@@ -25,9 +25,11 @@ from orchestrator.db.tables import (
     ModelRow,
     OpenaiBatchRow,
     OpenaiFileRow,
+    RateRow,
     ReusablePartRow,
     ShardRow,
     Table,
+    TeamDayRow,
     TeamRow,
     UploadRow,
     WebhookRow,
@@ -49,8 +51,10 @@ OWNED: tuple[type[Table], ...] = (
     OpenaiBatchRow,
     WebhookRow,
     DeliveryRow,
+    TeamDayRow,
 )
-SHARED: tuple[type[Table], ...] = (TeamRow, KeyRow, ModelRow, WorkerRow, AuditRow)  # the scope `admin` guards them
+# The scope `admin` guards teams, keys and the audit; of models, workers and rates everybody may know.
+SHARED: tuple[type[Table], ...] = (TeamRow, KeyRow, ModelRow, WorkerRow, RateRow, AuditRow)
 
 
 def confine(session: Session, team_id: str) -> None:

@@ -9,10 +9,13 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Integer, cast, func, select, true, update
 from sqlalchemy.orm import Session
 
+from orchestrator.db import quotas
 from orchestrator.db.ownership import EVERY_TEAM
+from orchestrator.db.session import wait_for_lock
 from orchestrator.db.shards import IN_FLIGHT
 from orchestrator.db.tables import JobRow, ShardRow, TeamRow
 from orchestrator.domain.jobs import JobState
+from orchestrator.domain.quotas import Load, Quota, Rooms, day_of
 from orchestrator.domain.shards import ShardState
 from orchestrator.domain.turns import Queued
 
@@ -32,13 +35,15 @@ class Message:
 
 @dataclass(frozen=True)
 class ReadyShard:
-    """A waiting shard that may run now. cost: answers that it will take."""
+    """A waiting shard that may run now, if its team's quota lets it. cost: answers that it will take."""
 
     id: int
     team_id: str
     weight: int
     cost: int
     run_window: str | None
+    load: Load
+    quota: Quota
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,13 @@ def list_ready(
     """
     in_window = JobRow.run_window.is_(None) | JobRow.run_window.in_(list(open_windows))
     waiting = (
-        select(ShardRow.id, ShardRow.first_index, _cost().label("cost"))
+        select(
+            ShardRow.id,
+            ShardRow.first_index,
+            _cost().label("cost"),
+            quotas.unfinished().label("unfinished"),
+            quotas.countable().label("countable"),
+        )
         .where(ShardRow.job_id == JobRow.id, ShardRow.state == ShardState.waiting)
         .where(ShardRow.not_before.is_(None) | (ShardRow.not_before <= func.clock_timestamp()))
         .order_by(ShardRow.first_index)
@@ -101,7 +112,7 @@ def list_ready(
         .lateral("waiting")
     )
     ready = (
-        select(waiting.c.id, waiting.c.cost, JobRow.run_window)
+        select(waiting.c.id, waiting.c.cost, JobRow.run_window, waiting.c.unfinished, waiting.c.countable)
         .select_from(JobRow)
         .join(waiting, true())
         .where(*_MAY_RUN, JobRow.model == model, JobRow.team_id == TeamRow.id, in_window)
@@ -109,11 +120,29 @@ def list_ready(
         .limit(limit)
         .lateral("ready")
     )
-    statement = select(ready.c.id, TeamRow.id, TeamRow.weight, ready.c.cost, ready.c.run_window)
-    statement = statement.select_from(TeamRow).join(ready, true())
+    shard = (ready.c.id, TeamRow.id, TeamRow.weight, ready.c.cost, ready.c.run_window)
+    quota = (ready.c.unfinished, ready.c.countable, TeamRow.quota_in_flight, TeamRow.quota_per_day)
+    statement = select(*shard, *quota).select_from(TeamRow).join(ready, true())
     if teams:
         statement = statement.where(TeamRow.id.in_(list(teams)))
-    return [ReadyShard(*row) for row in session.execute(statement)]
+    return [
+        ReadyShard(shard_id, team_id, weight, cost, window, Load(unfinished, countable), Quota(in_flight, per_day))
+        for shard_id, team_id, weight, cost, window, unfinished, countable, in_flight, per_day in session.execute(
+            statement
+        )
+    ]
+
+
+def rooms_of(session: Session, ready: Sequence[ReadyShard], now: datetime) -> Rooms:
+    """What the teams of these shards may still begin; until the transaction ends, no other dispatcher begins for them.
+
+    Asks nothing where none of them has a quota.
+    """
+    limits = {shard.team_id: shard.quota for shard in ready if shard.quota.limits_turns}
+    if not limits:
+        return Rooms({}, {})
+    wait_for_lock(session, "quotas")
+    return Rooms(limits, quotas.uses_of(session, limits, day_of(now)))
 
 
 def dispatch(

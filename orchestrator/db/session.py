@@ -58,6 +58,11 @@ def try_lock(session: Session, name: str) -> bool:
     return bool(session.scalars(statement).one())
 
 
+def wait_for_lock(session: Session, name: str) -> None:
+    """Take a lock that lasts until the transaction ends, as soon as nobody else holds it."""
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+
 def ping(session: Session) -> None:
     """Raise unless Postgres answers."""
     session.execute(text("SELECT 1"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Computed,
+    Date,
     DateTime,
     ForeignKey,
     Identity,
@@ -41,6 +42,7 @@ class Table(DeclarativeBase):
         str: Text,
         int: BigInteger,
         datetime: DateTime(timezone=True),
+        date: Date,
         dict[str, Any]: JSONB,
         list[dict[str, Any]]: JSONB,
         list[str]: ARRAY(Text),
@@ -56,7 +58,22 @@ class TeamRow(Table):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     weight: Mapped[int] = mapped_column(server_default=text("1"))  # its share of the workers, beside other teams'
+    quota_in_flight: Mapped[int | None]  # items; None is no limit, as with the next two
+    quota_per_day: Mapped[int | None]  # items
+    quota_stored_bytes: Mapped[int | None]
+    stored_bytes: Mapped[int] = mapped_column(server_default=text("0"))  # as the meter last found them
+    stored_at: Mapped[datetime | None]  # when that was; None where nobody looked, as no quota wants to know
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TeamDayRow(Table):
+    """Items of a team that were computed on a day of UTC: counted when their shard ends, in its transaction."""
+
+    __tablename__ = "team_days"
+
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    num_items: Mapped[int]
 
 
 class KeyRow(Table):
@@ -80,11 +97,17 @@ class UploadRow(Table):
     """A prefix that a team may write below: `uploads/{team}/{id}/`."""
 
     __tablename__ = "uploads"
-    __table_args__ = (UniqueConstraint("team_id", "idempotency_key"),)
+    __table_args__ = (
+        UniqueConstraint("team_id", "idempotency_key"),
+        Index("ix_uploads_measure", "team_id", "measure_at", postgresql_where=text("measure_at IS NOT NULL")),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
     idempotency_key: Mapped[str | None]
+    stored_bytes: Mapped[int] = mapped_column(server_default=text("0"))  # as last measured
+    measure_at: Mapped[datetime | None] = mapped_column(server_default=func.now())  # next; None: nothing more comes
+    writable_until: Mapped[datetime | None]  # the end of the last link that was given out
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -98,6 +121,25 @@ class ModelRow(Table):
     revision: Mapped[str]
     image_size: Mapped[int | None]  # pixels of a side of what it draws
     registered_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RateRow(Table):
+    """What a worker computed in an hour that began then, and how long it had work of this model and kind.
+
+    work: see domain.estimates. seconds: of the hour, those in which it held a shard of these.
+    """
+
+    __tablename__ = "rates"
+    __table_args__ = (Index("ix_rates_hour", "hour"),)
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    worker_id: Mapped[str] = mapped_column(primary_key=True)
+    num_items: Mapped[int]
+    work: Mapped[float]
+    seconds: Mapped[float]
+    last_at: Mapped[datetime]
 
 
 class WorkerRow(Table):
@@ -139,6 +181,13 @@ class JobRow(Table):
         Index("ix_jobs_deleted", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index("ix_jobs_upload_id", "upload_id", postgresql_where=text("upload_id IS NOT NULL")),
         Index("ix_jobs_retry_of", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
+        Index("ix_jobs_measure", "team_id", "measure_at", postgresql_where=text("measure_at IS NOT NULL")),
+        Index(
+            "ix_jobs_in_windows",
+            "run_window",
+            "reported_at",
+            postgresql_where=text("state = 'running' AND run_window IS NOT NULL"),
+        ),
         CheckConstraint("kind IN ('caption', 'generate')", name="kind"),
         CheckConstraint(
             "state IN ('accepted', 'running', 'finishing', 'completed', 'cancelled', 'expired', 'failed')", name="state"
@@ -179,6 +228,10 @@ class JobRow(Table):
     num_reused: Mapped[int] = mapped_column(server_default=text("0"))  # of the results; set when the job ends
     reuse: Mapped[bool] = mapped_column(server_default=text("true"))  # of results that the team has
     manifest_sha256: Mapped[str | None]
+    stored_bytes: Mapped[int] = mapped_column(server_default=text("0"))  # of its objects, as last measured
+    measure_at: Mapped[datetime | None] = mapped_column(server_default=func.now())  # next; None: nothing more comes
+    reported_at: Mapped[datetime | None]  # the end of the last night of its window that was told
+    reported_items: Mapped[int] = mapped_column(server_default=text("0"))  # finished ones that it told of, in all
     idempotency_key: Mapped[str | None]
     request_sha256: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from datetime import timedelta
+
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -31,6 +33,17 @@ def get_upload(session: Session, team_id: str, upload_id: str, *, hold: bool = F
     if found is None:
         raise NotFound(f"there is no upload {upload_id!r}")
     return found
+
+
+def expect_objects(session: Session, upload_id: str, *, seconds: int) -> None:
+    """Objects may come for so long: their bytes are measured until then. Written once a minute at most."""
+    until = func.now() + timedelta(seconds=seconds)
+    is_news = UploadRow.writable_until.is_(None) | (UploadRow.writable_until < until - timedelta(minutes=1))
+    measure_at = func.coalesce(UploadRow.measure_at, func.now())
+    statement = update(UploadRow).where(UploadRow.id == upload_id, is_news)
+    session.execute(
+        statement.values(writable_until=until, measure_at=measure_at).execution_options(synchronize_session=False)
+    )
 
 
 def upload_prefix(team_id: str, upload_id: str) -> str:

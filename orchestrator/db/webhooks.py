@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
@@ -12,7 +12,9 @@ from orchestrator.db.tables import DeliveryRow, FailureRow, JobRow, WebhookRow
 from orchestrator.domain.errors import Conflict, NotFound
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.jobs import Counts, JobState
+from orchestrator.domain.nights import last_night, night_of, night_over
 from orchestrator.domain.webhooks import MAX_WEBHOOKS, job_ended, new_secret, pause_after
+from orchestrator.domain.windows import Opening
 
 _NOW = func.clock_timestamp()
 
@@ -42,15 +44,36 @@ def delete_webhook(session: Session, webhook_id: str) -> None:
 def record_job_end(session: Session, job_id: str) -> None:
     """In the transaction that ends a job: a message to each webhook of its team, and to its own."""
     job = session.scalars(select(JobRow).where(JobRow.id == job_id).execution_options(populate_existing=True)).one()
+    if targets := _targets(session, job):
+        _add(session, job, targets, _message(session, job))
+    if job.run_window is not None and job.started_at is not None and job.finished_at is not None:
+        night = last_night(job.run_window, job.finished_at, started_at=job.started_at, told_at=job.reported_at)
+        if night is not None:
+            record_night(session, job, night, counts_of_ended(job), until=job.finished_at)
+
+
+def record_night(session: Session, job: JobRow, opening: Opening, counts: Counts, *, until: datetime) -> None:
+    """In the transaction that marks a night as told: its report, to each webhook of the job's team, and to its own."""
+    if targets := _targets(session, job):
+        _add(session, job, targets, _report(session, job, opening, counts, until))
+
+
+def counts_of_ended(job: JobRow) -> Counts:
+    return Counts(job.num_items, job.num_results, job.num_failures, job.num_cancelled, job.num_reused)
+
+
+def _targets(session: Session, job: JobRow) -> list[tuple[str | None, str, str]]:
+    """(webhook's id, URL, secret) of all who hear of a job."""
     targets: list[tuple[str | None, str, str]] = [
         (webhook.id, webhook.url, webhook.secret)
         for webhook in session.scalars(select(WebhookRow).where(WebhookRow.team_id == job.team_id))
     ]
     if job.webhook is not None:
         targets.append((None, job.webhook["url"], job.webhook["secret"]))
-    if not targets:
-        return
-    body = _message(session, job)
+    return targets
+
+
+def _add(session: Session, job: JobRow, targets: list[tuple[str | None, str, str]], body: str) -> None:
     session.add_all(
         DeliveryRow(
             id=new_id("msg"),
@@ -66,6 +89,31 @@ def record_job_end(session: Session, job_id: str) -> None:
     session.flush()
 
 
+def _report(session: Session, job: JobRow, opening: Opening, counts: Counts, until: datetime) -> str:
+    number, window = func.count(), job.run_window or ""
+    by_code = select(FailureRow.code, number).where(FailureRow.job_id == job.id).group_by(FailureRow.code)
+    return night_over(
+        job_id=job.id,
+        name=job.name,
+        kind=job.kind,
+        model=job.model,
+        state=JobState(job.state),
+        is_paused=job.paused_at is not None,
+        window=window,
+        night=night_of(
+            window,
+            opening,
+            started_at=job.started_at or until,
+            until=until,
+            num_finished=counts.finished - job.reported_items,
+        ),
+        counts=counts,
+        failures=dict(session.execute(by_code.order_by(number.desc(), FailureRow.code)).all()),
+        deadline_at=job.deadline_at,
+        at=datetime.now(UTC),
+    )
+
+
 def _message(session: Session, job: JobRow) -> str:
     by_code = select(FailureRow.code, func.count()).where(FailureRow.job_id == job.id).group_by(FailureRow.code)
     return job_ended(
@@ -75,7 +123,7 @@ def _message(session: Session, job: JobRow) -> str:
         model=job.model,
         state=JobState(job.state),
         reason=job.state_reason,
-        counts=Counts(job.num_items, job.num_results, job.num_failures, job.num_cancelled),
+        counts=counts_of_ended(job),
         failures=dict(session.execute(by_code.order_by(FailureRow.code)).all()),
         created_at=job.created_at,
         started_at=job.started_at,

@@ -100,6 +100,12 @@ def models_served(session: Session) -> frozenset[str]:
     return frozenset(session.scalars(select(func.unnest(WorkerRow.models)).where(is_alive()).distinct()))
 
 
+def count_alive(session: Session, model: str) -> int:
+    """Live workers that serve a model."""
+    statement = select(func.count()).select_from(WorkerRow).where(WorkerRow.models.contains([model]), is_alive())
+    return session.scalars(statement).one()
+
+
 def has_dispatched_shards(session: Session, models: Sequence[str]) -> bool:
     """True while a shard of one of these models waits in a queue."""
     statement = select(ShardRow.id).join(JobRow, JobRow.id == ShardRow.job_id)

@@ -16,6 +16,7 @@ from orchestrator.dispatch.deliverer import Deliverer
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.dispatch.finisher import Finisher
 from orchestrator.dispatch.loops import Loops
+from orchestrator.dispatch.meter import Meter
 from orchestrator.dispatch.observer import Observer
 from orchestrator.dispatch.openai_cleaner import OpenaiCleaner
 from orchestrator.dispatch.openai_finisher import OpenaiFinisher
@@ -23,6 +24,7 @@ from orchestrator.dispatch.openai_reader import LineLimits, OpenaiReader
 from orchestrator.dispatch.reader import Reader
 from orchestrator.dispatch.reaper import Reaper
 from orchestrator.dispatch.reconciler import Reconciler
+from orchestrator.dispatch.reporter import Reporter
 from orchestrator.domain.jobs import JobKind
 from orchestrator.metrics import serve_metrics, watch_connections
 from orchestrator.settings import Settings, SettingsError, get_settings
@@ -58,6 +60,8 @@ def start_loops(settings: Settings) -> Loops:
     loops.start("cleaner", cleaner, every_seconds=2)
     deliverer = Deliverer(sessions, seconds=settings.webhook_seconds, allow_private=settings.allow_private_webhooks)
     loops.start("deliverer", deliverer, every_seconds=1)
+    loops.start("meter", Meter(sessions, store), every_seconds=5)
+    loops.start("reporter", Reporter(sessions), every_seconds=5)
     _start_openai(loops, settings, sessions, store)
     if settings.collect_hours:
         collector = Collector(sessions, store, presigned_url_seconds=settings.presigned_url_seconds)

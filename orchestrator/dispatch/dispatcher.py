@@ -12,6 +12,7 @@ from orchestrator.db.queueing import Message, ReadyShard
 from orchestrator.db.session import SessionFactory
 from orchestrator.dispatch import metrics
 from orchestrator.dispatch.broker import Broker
+from orchestrator.domain.quotas import Rooms
 from orchestrator.domain.turns import Head, Queued, Turn, Turns
 from orchestrator.domain.windows import parse_window
 
@@ -35,6 +36,8 @@ class Dispatcher:
             queueing.take_back_closed(session)
         with self._sessions() as session:
             models = queueing.models_of_running_jobs(session)
+        for model in self._turns.keys() - set(models):
+            metrics.QUOTA_WAITS.labels(model).set(0)
         return sum(self._fill(model, now) for model in models)
 
     def _fill(self, model: str, now: datetime) -> int:
@@ -46,8 +49,11 @@ class Dispatcher:
             with self._sessions.begin() as session:
                 turns.see(queueing.list_queued(session, model))
                 ready = queueing.list_ready(session, model, open_windows=closing, limit=1)
-                picked = turns.pick([Head(shard.team_id, shard.weight, shard.cost) for shard in ready])
-                messages = self._dispatch(session, model, turns, picked, closing) if picked else []
+                rooms = queueing.rooms_of(session, ready, now)
+                begin = [shard for shard in ready if rooms.has(shard.team_id, shard.load)]
+                metrics.QUOTA_WAITS.labels(model).set(len(ready) - len(begin))
+                picked = turns.pick([Head(shard.team_id, shard.weight, shard.cost) for shard in begin])
+                messages = self._dispatch(session, model, turns, picked, closing, rooms) if picked else []
             self._broker.publish(messages)
             metrics.PUBLISHED.inc(len(messages))
             published += len(messages)
@@ -56,13 +62,20 @@ class Dispatcher:
                 return published
 
     def _dispatch(
-        self, session: Session, model: str, turns: Turns, picked: list[Turn], closing: dict[str, datetime]
+        self,
+        session: Session,
+        model: str,
+        turns: Turns,
+        picked: list[Turn],
+        closing: dict[str, datetime],
+        rooms: Rooms,
     ) -> list[Message]:
-        """The shards of those whose turn it is, in the order of their turns."""
+        """The shards of those whose turn it is, in the order of their turns, as far as quotas go."""
         teams = {turn.team_id for turn in picked}
         ready = queueing.list_ready(session, model, open_windows=closing, limit=len(picked), teams=teams)
         next_of = {team: iter([shard for shard in ready if shard.team_id == team]) for team in teams}
-        chosen = [(shard, turn) for turn in picked if (shard := next(next_of[turn.team_id], None)) is not None]
+        found = [(shard, turn) for turn in picked if (shard := next(next_of[turn.team_id], None)) is not None]
+        chosen = [(shard, turn) for shard, turn in found if rooms.take(shard.team_id, shard.load)]
         sent: dict[int, Message] = {}
         for closes_at in {_closes_at(shard, closing) for shard, _ in chosen}:
             ids = [shard.id for shard, _ in chosen if _closes_at(shard, closing) == closes_at]

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from prometheus_client import Counter, Gauge, Histogram
 
 PUBLISHED = Counter("janus_shards_published_total", "Shards whose message went to the queue for the first time.")
+QUOTA_WAITS = Gauge(
+    "janus_quota_waits", "Teams whose next shard may run and waits, as their quota of items is used.", ["model"]
+)
 REPUBLISHED = Counter("janus_shards_republished_total", "Messages that were lost and published again.")
 EXPIRED = Counter(
     "janus_leases_expired_total",

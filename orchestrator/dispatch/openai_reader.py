@@ -32,6 +32,7 @@ from orchestrator.domain.used_ids import UsedIds
 from orchestrator.telemetry import get_logger
 
 MAX_TRIES = 5
+FILLING_SECONDS = 3600  # for so long at least it is measured what this puts into an upload
 LOOK_EVERY = 500  # lines, whether somebody cancelled meanwhile
 
 
@@ -105,6 +106,7 @@ class OpenaiReader:
                 else:
                     upload_id, has_upload = batch.upload_id, True
                     prefix = upload_prefix(batch.team_id, upload_id)
+                uploads.expect_objects(session, upload_id, seconds=FILLING_SECONDS)
             try:
                 self._validate(batch, upload_id, f"{prefix}{batch_id}/", has_upload=has_upload)
             except _BatchRefused as refused:

@@ -89,6 +89,7 @@ def job_ended(
             "results": counts.results,
             "failures": counts.failures,
             "cancelled": counts.cancelled,
+            "reused": counts.reused,
         },
         "failures": failures,
         "created_at": created_at.isoformat(),

@@ -62,6 +62,15 @@ class Window:
                 return found
         raise AssertionError("unreachable: some day of a fortnight is one of the window's")
 
+    def last_opening(self, now: datetime) -> Opening | None:
+        """The one that closed last, at `now` or before; None where none did in the three weeks before."""
+        moment, found = now - timedelta(days=21), None
+        while (following := self.opening(moment)).closes_at <= now:
+            moment = following.closes_at
+            if self.opening(moment).opens_at > moment:  # else it is one without an end
+                found = following
+        return found
+
     def opens_text(self, now: datetime) -> str:
         """When it opens next, as its place says it: `at 22:00 Europe/Berlin`, with the day if that is another."""
         zone = ZoneInfo(self.zone)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -370,6 +370,24 @@ def test_jobs_are_made_by_form(site: Site) -> None:
     prefix = f"uploads/{row.team_id}/{row.upload_id}/"
     assert [stored.key.removeprefix(prefix) for stored in store.list(prefix)] == ["a b-2.png", "a b.png", "é.jpg"]
     store.close()
+    night = {"window": "Mon-Fri 22:00-06:00  Europe/Berlin", "deadline": "2033-01-31T07:00", "prefix": "A photo of",
+             "avoid": " image of\r\n\nblurry "}  # fmt: skip
+    made = client.post("/new/caption", data=data | night, files=files)
+    assert made.status_code == 303, made.text
+    with site.sessions() as session:
+        row = jobs.get_job(session, made.headers["location"].split("/")[2].partition("?")[0])
+    assert row.run_window == "Mon-Fri 22:00-06:00 Europe/Berlin"
+    assert row.deadline_at == datetime(2033, 1, 31, 7, tzinfo=UTC)
+    assert (row.options["prefix"], row.options["avoid"]) == ("A photo of", ["image of", "blurry"])
+    for change, says in (
+        ({"window": "at night"}, "is not of its form"),
+        ({"deadline": "soon"}, "must be a time"),
+        ({"deadline": "2001-01-01T07:00"}, "must be in the future"),
+    ):
+        answer = client.post("/new/caption", data=data | night | change, files=files)
+        assert (answer.status_code, says in answer.text) == (422, True), (change, answer.text)
+        assert 'value="A photo of"' in answer.text, "what was written stays"
+        assert "blurry" in answer.text
     refused = client.post("/new/caption", data=data, files=[("pictures", ("a.exe", b"MZ"))])
     assert (refused.status_code, "does not end like a picture" in refused.text) == (422, True)
     assert "There is no picture" in client.post("/new/caption", data=data).text
@@ -382,6 +400,14 @@ def test_admins_keep_teams_and_keys(site: Site) -> None:
     made = post(client, "/teams", {"name": EVIL}, page="/teams")
     team = made.headers["location"]
     assert post(client, "/teams", {"name": EVIL}, page="/teams").status_code == 409
+    assert "not measured" in client.get(team).text
+    limits = {"in_flight": "640", "per_day": "", "stored_bytes": "1.5 TB"}
+    assert post(client, f"{team}/quotas", limits, page=team).status_code == 303
+    page = client.get(f"{team}?note=quota").text
+    assert all(text in page for text in ('value="640"', 'value="1500000000000"', "Set. What was begun is finished."))
+    for wrong, says in (("0", "The least quota is 1"), ("many", "is no number of bytes")):
+        answer = post(client, f"{team}/quotas", limits | {"per_day": wrong}, page=team)
+        assert (answer.status_code, says in answer.text) == (422, True), answer.text
     shown = post(client, f"{team}/keys", {"name": "ci", "scopes": ["jobs:read"], "days": "30"}, page=team).text
     found = re.search(r"jns_live_\w+", shown)
     assert found is not None

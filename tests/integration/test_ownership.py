@@ -15,6 +15,7 @@ from orchestrator.db import (
     jobs,
     openai_batches,
     openai_files,
+    quotas,
     reuse,
     shards,
     teams,
@@ -80,6 +81,7 @@ def _team(session: Any, name: str) -> str:
     session.execute(insert(WebhookRow).values(id=name, team_id=team.id, url="u", secret="s"))
     webhooks.record_job_end(session, job.id)
     job.num_items = 1
+    quotas.count_ended(session, [(job.id, 1)])
     edits.save_edit(session, job, 0, caption=None, approved=True, key_id="k")
     reuse.remember(session, job.id, Part(f"jobs/{job.id}/p", "digest", 1, ((0, 1),), ()), {uuid4(): 0})
     session.flush()

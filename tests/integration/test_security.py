@@ -45,11 +45,13 @@ BODIES: dict[str, Any] = {
     "POST /openai/v1/batches": {"endpoint": "/v1/images/generations", "completion_window": "24h"},
     "POST /v1/teams": {"name": "a new team"},
     "PATCH /v1/teams/{team_id}": {"weight": 2},
+    "PUT /v1/teams/{team_id}/quotas": {"in_flight": 10_000},
+    "POST /v1/estimates": {"kind": "caption", "model": "m", "items": 5},
     "POST /v1/keys": {"team": "owners", "name": "a new key"},
     "POST /v1/keys/{key_id}/rotate": {},
     "PUT /v1/jobs/{job_id}/edits/{index}": {"approved": True},
 }
-LINKS_ONLY = {"POST /v1/jobs/{job_id}/downloads", "POST /v1/uploads/{upload_id}/downloads"}  # they change nothing
+CHANGES_NOTHING = {"POST /v1/jobs/{job_id}/downloads", "POST /v1/uploads/{upload_id}/downloads", "POST /v1/estimates"}
 NO_SCOPE = {"GET /v1/whoami"}
 DELETE_JOB = "DELETE /v1/jobs/{job_id}"
 
@@ -302,7 +304,7 @@ def _rotation_and_revocation(world: World) -> None:
 def _every_change_is_in_the_audit(world: World, operations: list[str]) -> None:
     made = world.system.make_key("owners", list(SCOPES))
     world.said.append(made.split("_")[3])
-    changing = [name for name in operations if not name.startswith("GET ") and name not in LINKS_ONLY]
+    changing = [name for name in operations if not name.startswith("GET ") and name not in CHANGES_NOTHING]
     changing.sort(key=lambda name: (name.startswith("DELETE "), name == DELETE_JOB))  # nothing can be done after that
     for number, operation in enumerate(changing):
         of_ended = operation.endswith(("/retry", "/replay", "/edits/{index}")) or operation == DELETE_JOB

@@ -109,7 +109,7 @@ def test_a_jobs_end_is_told_once_signed_and_in_short(sessions: SessionFactory, r
     assert said["type"] == "job.completed"
     data = said["data"]
     assert (data["id"], data["state"], data["failures"]) == (job_id, "completed", {"prompt_empty": 1})
-    assert data["items"] == {"total": 2, "results": 1, "failures": 1, "cancelled": 0}
+    assert data["items"] == {"total": 2, "results": 1, "failures": 1, "cancelled": 0, "reused": 0}
     assert data["path"] == f"/v1/jobs/{job_id}"
     assert len(body) < 1000
     assert headers["webhook-id"] == outbox(sessions)[0].id

@@ -22,6 +22,15 @@ TEAM = {"id": "t", "name": "n", "weight": 1, "created_at": NOW}
 
 LISTS = ("failures", "events", "audit", "models", "workers", "keys", "teams")
 ANYTHING = VIEW | {"urls": ["u"], "expires_seconds": 1, "team": TEAM, "key_id": "k", "scopes": [], "jobs": [VIEW]}
+USE = {"limit": None, "used": 0}
+ANYTHING |= {
+    "in_flight": USE,
+    "per_day": USE,
+    "stored_bytes": USE,
+    "day_ends_at": NOW,
+    "measured_at": None,
+    "team_id": "t",
+}
 ANYTHING |= dict.fromkeys(LISTS, ()) | dict.fromkeys(("next_cursor", "next_index", "next_id"))
 
 
@@ -50,6 +59,8 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("keys", ("team",), {}),
     ("attach", ("job_1",), {}),
     ("revoke_key", ("key_1",), {}),
+    ("quota", (), {}),
+    ("set_quota", ("team_1",), {"per_day": 5}),
 ]
 LISTINGS = ["jobs", "audit"]
 JOB_CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [

@@ -13,7 +13,7 @@ from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, Ide
 from orchestrator.api.errors import problem
 from orchestrator.api.job_views import decode_cursor, encode_cursor, view_event, view_job, view_jobs, view_parts
 from orchestrator.api.streams import MAX_STREAMS, STREAMS, follow_events
-from orchestrator.db import deletion, events, jobs, overview, shards, uploads, workers
+from orchestrator.db import deletion, events, jobs, overview, quotas, shards, uploads, workers
 from orchestrator.db.session import database_now
 from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import InvalidRequest
@@ -23,6 +23,7 @@ from orchestrator.domain.places import PlaceRefused
 from orchestrator.domain.webhooks import check_secret, check_webhook
 from orchestrator.schemas import (
     DownloadsCreate,
+    EstimateCreate,
     EventsPage,
     FailuresPage,
     FailureView,
@@ -74,9 +75,7 @@ def create_job(
         _require_open(body.input.s3, caller, services)
     if body.kind == "generate" and body.input.items is None and body.input.manifest is None:
         raise InvalidRequest("a generation job reads prompts: give input.items, or input.manifest of the upload")
-    kind = JobKind(body.kind)
-    default_items = settings.shard_items_caption if kind is JobKind.caption else settings.shard_items_generate
-    shard_items = body.shard_items or max(1, default_items // body.options.seeds_per_item)
+    kind, shard_items = JobKind(body.kind), shard_items_of(body, settings)
     if shard_items * body.options.seeds_per_item > MAX_SHARD_ANSWERS:
         raise InvalidRequest(
             f"shard_items x options.images is {shard_items * body.options.seeds_per_item}; "
@@ -85,7 +84,7 @@ def create_job(
     if body.webhook is not None:
         check_secret(body.webhook.secret)
         check_webhook(body.webhook.url, allow_private=settings.allow_private_webhooks)
-    _require_known_model(session, body.model)
+    require_known_model(session, body.model)
     require_coming(session, body.deadline_at)
     require_room(session, caller, settings)
     job, created = jobs.create_job(
@@ -113,6 +112,14 @@ def create_job(
     return view_job(session, job)
 
 
+def shard_items_of(body: JobCreate | EstimateCreate, settings: Settings) -> int:
+    """Items of a shard: as asked for, else so many that it has about the usual number of answers."""
+    if body.shard_items is not None:
+        return body.shard_items
+    usual = settings.shard_items_caption if body.kind == "caption" else settings.shard_items_generate
+    return max(1, usual // body.options.seeds_per_item)
+
+
 def _require_open(urls: list[str], caller: Caller, services: Services) -> None:
     """By the operator's list alone: what is there is not looked at, so nothing is told of it."""
     for url in urls:
@@ -136,6 +143,7 @@ def require_room(session: DbSession, caller: Caller, settings: Settings) -> None
             "wait for one to end, or cancel one",
             code="too_many_open_jobs",
         )
+    quotas.require_space(session, caller.team_id)
 
 
 def _stored_input(given: JobInput) -> dict[str, Any]:
@@ -145,7 +153,7 @@ def _stored_input(given: JobInput) -> dict[str, Any]:
     return given.model_dump(exclude_none=True)
 
 
-def _require_known_model(session: DbSession, name: str) -> None:
+def require_known_model(session: DbSession, name: str) -> None:
     if workers.find_model(session, name) is None:
         known = ", ".join(model.name for model in workers.list_models(session)) or "none yet"
         raise InvalidRequest(

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, Reader, Writer
 from orchestrator.api.openai_shapes import OpenaiBatch, OpenaiBatchCreate, OpenaiBatchPage, view_batches
-from orchestrator.db import jobs, openai_batches, openai_files, uploads
+from orchestrator.db import jobs, openai_batches, openai_files, quotas, uploads
 from orchestrator.db.tables import OpenaiBatchRow
 from orchestrator.domain.errors import Conflict, InvalidRequest
 from orchestrator.domain.openai_batches import window_seconds
@@ -35,6 +35,7 @@ def create_batch(
             f"the team has {most} open jobs (JANUS_MAX_OPEN_JOBS_PER_TEAM); wait for one to end, or cancel one",
             code="too_many_open_jobs",
         )
+    quotas.require_space(session, caller.team_id)
     batch = openai_batches.create_batch(
         session,
         caller.team_id,

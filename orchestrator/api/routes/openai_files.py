@@ -19,7 +19,7 @@ from orchestrator.api.openai_shapes import (
     view_file,
     view_files,
 )
-from orchestrator.db import openai_files
+from orchestrator.db import openai_files, quotas
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.names import clean_message
@@ -50,6 +50,7 @@ def create_file(
     num_bytes, most = file.size or 0, services.settings.max_file_bytes
     if num_bytes > most:
         raise InvalidRequest(f"the file has {num_bytes} bytes; at most {most} are accepted (JANUS_MAX_FILE_BYTES)")
+    quotas.require_space(session, caller.team_id)
     file_id = new_id("file")
     key = openai_files.file_prefix(caller.team_id) + file_id
     services.store.put_stream(key, _chunks(file.file), "application/jsonl")

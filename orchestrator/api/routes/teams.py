@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from orchestrator.api.dependencies import Admin, AnyCaller, Audit, DbSession, Id
-from orchestrator.db import teams
+from orchestrator.api.dependencies import Admin, AnyCaller, Audit, DbSession, Id, Reader
+from orchestrator.api.quota_views import view_quota
+from orchestrator.db import quotas, teams
 from orchestrator.db.tables import KeyRow, TeamRow
+from orchestrator.domain.quotas import Quota
 from orchestrator.schemas import (
     KeyCreate,
     KeyRotate,
@@ -14,6 +16,8 @@ from orchestrator.schemas import (
     KeyView,
     Name,
     NewKeyView,
+    QuotaPut,
+    QuotaView,
     TeamChange,
     TeamCreate,
     TeamsView,
@@ -49,6 +53,26 @@ def change_team(team_id: Id, body: TeamChange, session: DbSession, caller: Admin
     team = teams.set_weight(session, team_id, body.weight)
     audit.record("team.changed", team.id, weight=team.weight)
     return _view_team(team)
+
+
+@router.put("/teams/{team_id}/quotas", responses={404: {}})
+def put_quota(team_id: Id, body: QuotaPut, session: DbSession, caller: Admin, audit: Audit) -> QuotaView:
+    """Set what a team may use, in place of all that was set before."""
+    team = quotas.set_quota(session, team_id, Quota(body.in_flight, body.per_day, body.stored_bytes))
+    audit.record("team.quota_set", team.id, **body.model_dump())
+    return view_quota(session, team)
+
+
+@router.get("/teams/{team_id}/quotas", responses={404: {}})
+def get_quota(team_id: Id, session: DbSession, caller: Admin) -> QuotaView:
+    """What a team may use, and what it does."""
+    return view_quota(session, teams.get_team(session, team_id))
+
+
+@router.get("/quotas")
+def get_own_quota(session: DbSession, caller: Reader) -> QuotaView:
+    """What the team of the key may use, and what it does."""
+    return view_quota(session, teams.get_team(session, caller.team_id))
 
 
 @router.post("/keys", status_code=201, responses={404: {}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, IdempotencyKey, Reader, Writer
-from orchestrator.db import uploads
+from orchestrator.db import quotas, uploads
 from orchestrator.db.teams import Caller
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.names import is_safe_name
@@ -19,6 +19,7 @@ def create_upload(
     session: DbSession, caller: Writer, response: Response, audit: Audit, idempotency_key: IdempotencyKey = None
 ) -> UploadView:
     """Make an upload. The same `Idempotency-Key` answers with the same upload (200)."""
+    quotas.require_space(session, caller.team_id)
     upload, created = uploads.create_upload(session, caller.team_id, idempotency_key=idempotency_key)
     response.status_code = 201 if created else 200
     if created:
@@ -33,6 +34,8 @@ def create_urls(
     """A presigned PUT for each name."""
     seconds = services.settings.presigned_url_seconds
     keys = _keys(session, caller, upload_id, body.names)
+    quotas.require_space(session, caller.team_id)
+    uploads.expect_objects(session, upload_id, seconds=seconds)
     urls = [services.store.presign_put(key, expires_seconds=seconds) for key in keys]
     audit.record("upload.links_to_write", upload_id, num_links=len(urls))
     return UrlsView(urls=urls, expires_seconds=seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -21,8 +22,9 @@ from orchestrator.dashboard.uploads import names_of
 from orchestrator.db import workers
 from orchestrator.db.uploads import upload_prefix
 from orchestrator.domain.errors import InvalidRequest
-from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind
+from orchestrator.domain.jobs import MAX_PREFIX_LENGTH, CaptionOptions, GenerateOptions, JobKind
 from orchestrator.domain.names import IMAGE_SUFFIXES
+from orchestrator.domain.windows import MAX_LENGTH
 from orchestrator.schemas import JobCreate, UploadUrlsCreate
 
 router = APIRouter(prefix="/new")
@@ -77,6 +79,8 @@ def _body(kind: JobKind, form: FormData) -> dict[str, Any]:
     options: dict[str, Any] = {name: number_of(form, name, number) for name, number in OPTIONS[kind].items()}
     if kind is JobKind.caption:
         options["prompt"] = text_of(form, "prompt") or None
+        options["prefix"] = text_of(form, "prefix") or None
+        options["avoid"] = lines_of(text_of(form, "avoid")) or None
     elif text_of(form, "solver"):
         options["solver"] = text_of(form, "solver")
     priority = number_of(form, "priority", "whole")
@@ -85,8 +89,21 @@ def _body(kind: JobKind, form: FormData) -> dict[str, Any]:
         "name": text_of(form, "name") or "untitled",
         "model": text_of(form, "model"),
         "priority": priority or 0,
+        "window": text_of(form, "window") or None,
+        "deadline_at": _deadline(form),
         "options": {name: value for name, value in options.items() if value is not None},
     }
+
+
+def _deadline(form: FormData) -> datetime | None:
+    """What a browser's field for a date and a time sends: no zone, so the page says which."""
+    text = text_of(form, "deadline")
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise InvalidRequest(f"deadline is {text[:40]!r}; it must be a time such as 2027-01-31T07:00") from None
 
 
 def _prompts(form: FormData) -> dict[str, Any]:
@@ -154,6 +171,8 @@ def _form(
         served=served,
         defaults=DEFAULTS[kind],
         suffixes=",".join(IMAGE_SUFFIXES),
+        max_prefix=MAX_PREFIX_LENGTH,
+        max_window=MAX_LENGTH,
         max_form_bytes=services.settings.max_request_bytes,
         max_prompts=services.settings.max_inline_items,
         once=text_of(form, "once") or secrets.token_urlsafe(16),

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from orchestrator.api.dependencies import Admin, Audit, DbSession, Id
+from orchestrator.api.quota_views import view_quota
 from orchestrator.api.routes import teams as api_teams
 from orchestrator.dashboard.forms import Form, go_to, number_of, text_of
 from orchestrator.dashboard.rendering import render
@@ -17,9 +18,11 @@ from orchestrator.db import overview, teams
 from orchestrator.db.session import database_now
 from orchestrator.domain.errors import Conflict, InvalidRequest
 from orchestrator.domain.keys import SCOPES
-from orchestrator.schemas import KeyCreate, KeyRotate, NewKeyView, TeamCreate
+from orchestrator.domain.sizes import parse_size
+from orchestrator.schemas import KeyCreate, KeyRotate, NewKeyView, QuotaPut, TeamCreate
 
 router = APIRouter()
+NOTES = {"revoked": "Revoked. The key is refused from now on.", "quota": "Set. What was begun is finished."}
 
 
 @router.get("/teams")
@@ -45,9 +48,7 @@ def _teams(request: Request, session: Session, *, why: str = "", status: int = 2
 
 @router.get("/teams/{team_id}")
 def show_team(request: Request, team_id: Id, session: DbSession, caller: Admin, note: str = "") -> Response:
-    return _team(
-        request, session, team_id, note="Revoked. The key is refused from now on." if note == "revoked" else ""
-    )
+    return _team(request, session, team_id, note=NOTES.get(note, ""))
 
 
 @router.post("/teams/{team_id}/keys")
@@ -69,6 +70,19 @@ def create_key(request: Request, team_id: Id, session: DbSession, caller: Admin,
             request, session, team_id, why="A key needs a name of 1 to 200 characters, and a scope.", status=422
         )
     return _team(request, session, team_id, made=made)
+
+
+@router.post("/teams/{team_id}/quotas")
+def set_quota(request: Request, team_id: Id, session: DbSession, caller: Admin, audit: Audit, form: Form) -> Response:
+    """An empty field is no limit."""
+    try:
+        limits = {name: parse_size(text) if (text := text_of(form, name)) else None for name in QuotaPut.model_fields}
+        api_teams.put_quota(team_id, QuotaPut(**limits), session, caller, audit)
+    except InvalidRequest as error:
+        return _team(request, session, team_id, why=error.message, status=422)
+    except ValidationError:
+        return _team(request, session, team_id, why="The least quota is 1; an empty field is no limit.", status=422)
+    return go_to(f"/teams/{team_id}?note=quota")
 
 
 @router.post("/keys/{key_id}/rotate")
@@ -102,6 +116,7 @@ def _team(
     keys = sorted(teams.list_keys(session, team.id), key=lambda key: (_has_ended(key, now), key.created_at))
     ended = {key.id for key in keys if _has_ended(key, now)}
     context: dict[str, Any] = {"team": team, "keys": keys, "ended": ended, "now": now, "all_scopes": SCOPES}
+    context["quota"] = view_quota(session, team)
     return render(request, "team.html", status, made=made, why=why, note=note, **context)
 
 
