@@ -6,6 +6,7 @@ import sys
 
 from celery.signals import setup_logging, worker_shutting_down
 
+from orchestrator.garbage import settle
 from orchestrator.metrics import serve_metrics
 from orchestrator.settings import Settings, SettingsError, get_settings
 from orchestrator.telemetry import configure_logging, get_logger
@@ -28,6 +29,7 @@ def serve(settings: Settings) -> int:
     register_tasks(app, process.runner)
     setup_logging.connect(lambda **_: None, weak=False)  # else Celery sets the level, and our lines are lost
     worker_shutting_down.connect(lambda **_: process.heartbeat.drain(), weak=False)
+    settle()
     get_logger().info("worker_started", models=process.host.models)
     app.worker_main(
         [

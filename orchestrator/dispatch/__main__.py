@@ -26,6 +26,7 @@ from orchestrator.dispatch.reaper import Reaper
 from orchestrator.dispatch.reconciler import Reconciler
 from orchestrator.dispatch.reporter import Reporter
 from orchestrator.domain.jobs import JobKind
+from orchestrator.garbage import settle
 from orchestrator.metrics import serve_metrics, watch_connections
 from orchestrator.settings import Settings, SettingsError, get_settings
 from orchestrator.telemetry import configure_logging, get_logger
@@ -92,6 +93,7 @@ def main() -> int:
         return 1
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loops.request_stop())
+    settle()
     get_logger().info("dispatcher_started")
     loops.wait()
     loops.stop()

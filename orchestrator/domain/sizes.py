@@ -17,9 +17,9 @@ def parse_size(text: str) -> int:
     if found is None:
         raise InvalidRequest(f"{text[:40]!r} is no number of bytes; {_HELP}")
     number, letter, is_binary = found.groups()
-    factor: int = (1024 if is_binary else 1000) ** _POWERS.index((letter or " ").upper())
+    factor: int = pow(1024 if is_binary else 1000, _POWERS.index((letter or " ").upper()))
     whole, _, fraction = number.partition(".")
-    return int(whole + fraction) * factor // 10 ** len(fraction)
+    return int(int(whole + fraction) * factor // 10 ** len(fraction))
 
 
 def format_size(num_bytes: int) -> str:
