@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-THRESHOLDS = (20_000, 20, 50)
+THRESHOLDS = (10_000, 10, 10)
 """Of `gc.set_threshold`. Requests and rows come by the thousand and go by themselves, as hardly any is in a cycle."""
 
 

@@ -33,7 +33,7 @@ from orchestrator.domain.templates import is_template
 from orchestrator.telemetry import carried, get_logger
 
 MAX_TRIES = 5
-ITEMS_OBJECT_BYTES = 256 * 2**10  # some thousand items
+ITEMS_OBJECT_BYTES = 2**20  # some thousand items
 LOOK_EVERY_ITEMS = 50_000  # whether it was cancelled, while items are read of which few are kept
 
 

@@ -30,6 +30,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode  # `json.loads` guesses an encoding for every line
 _BOM = b"\xef\xbb\xbf"
 _INDEX = b'{"index":'  # where `Item.as_line` begins
+_PLAIN = {"id", "image"}  # all that most lines of captioning jobs have
 _FIELDS = {
     JobKind.caption: {"id", "image", "prompt", "seed", "options", "fields", "failure"},
     JobKind.generate: {"id", "prompt", "seed", "options", "failure"},
@@ -97,6 +98,7 @@ class ItemReader:
         self._images = images
         self._max_line_bytes = max_line_bytes
         self._template = options.prompt if isinstance(options, CaptionOptions) and is_template(options.prompt) else None
+        self._asks_alike = self._kind is JobKind.caption and self._template is None  # unless an item says otherwise
         self._used_ids = None if ids_differ else UsedIds()
 
     def read(self, raw_items: Iterable[object]) -> Iterator[Item]:
@@ -112,10 +114,14 @@ class ItemReader:
             record = _record(raw)
             _refuse_unknown(record, _FIELDS[self._kind])
             item_id = _id(record, index)
-            _refuse_failed(record)
+            if "failure" in record:
+                _refuse_failed(record)
             images = self._images.refs(record.get("image")) if self._kind is JobKind.caption else ()
-            prompt, own = self._prompt(record, item_id), self._own_options(record)
-            item = Item(index, item_id, images, prompt, _seed(record), own)
+            if self._asks_alike and record.keys() <= _PLAIN:
+                item = Item(index, item_id, images)
+            else:
+                prompt, own = self._prompt(record, item_id), self._own_options(record)
+                item = Item(index, item_id, images, prompt, _seed(record), own)
         except BadItem as error:
             return Item(index, item_id, failure=Failure(error.code, clean_message(f"items[{index}]: {error}")))
         if self._used_ids is not None and not self._used_ids.add(item_id, index):
