@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from orchestrator.artifacts.base import ObjectStore
 from orchestrator.domain.image_refs import BUNDLE_BYTES, ImageRef
 
-MAX_BLOCKS = 16
+MAX_BLOCKS = 8
 
 
 class Blocks:
