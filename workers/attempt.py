@@ -320,7 +320,7 @@ class Attempt:
             self._flush(self._measured(lambda session: leases.finish_shard_if_leased(session, *where)))
             return "done"
         if stop_reason == "cancel":
-            self._flush(lambda session: leases.cancel_shard_if_leased(session, *where))
+            self._flush(self._measured(lambda session: leases.cancel_shard_if_leased(session, *where)))
             return "cancelled"
         release = partial(leases.release_shard_if_leased, reason=stop_reason, delay_seconds=0)
         self._flush(self._measured(lambda session: release(session, *where)))
@@ -330,9 +330,9 @@ class Attempt:
         """The attempt's end, and what was computed for how long until then, in one transaction."""
         unstored = len(self._unstored) - len(self._unstored.failures) - len(self._reuse.reused)
         num_items, job = self._num_computed + unstored, self._job
-        seconds = self._stopwatch.take((job.model, job.kind)) if self._stopwatch is not None else 0.0
-        if not seconds or num_items <= 0:
-            return end
+        if self._stopwatch is None or num_items <= 0:
+            return end  # and leave the seconds to a shard of which something was computed in them
+        seconds = self._stopwatch.take((job.model, job.kind))
         work = num_items * work_of_item(self._options)
         worker_id = self._shard.worker_id or ""
 
@@ -365,8 +365,9 @@ class Attempt:
         """
         now = time.monotonic()
         if now > self._closes_at:
-            is_some_left = self._withdraw() or bool(self._waiting)
+            is_some_left = self._withdraw() or bool(self._waiting or self._equals)
             self._waiting.clear()
+            self._equals.clear()  # what was withdrawn is answered to nobody
             return "its window closed" if is_some_left else ""
         if now > self._give_way_at and self._waiting:
             self._waiting.clear()

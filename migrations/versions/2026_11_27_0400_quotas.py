@@ -1,7 +1,8 @@
 """What a team may have begun, compute in a day and keep in the store; what workers measured; which nights were told.
 
-Indexes on `jobs` and `uploads` are built while those tables can be read and not written. While old code runs: it knows
-no quota, counts no day, measures no rate and no bytes, and tells no night's end.
+Indexes on `jobs` and `uploads` are built in the transaction that adds their columns, so until it ends nobody reads
+these tables and `teams`: some seconds where there are hundreds of thousands of jobs. While old code runs: it knows no
+quota, counts no day, measures no rate and no bytes, and tells no night's end.
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ class Etas:
             return why
         left = counts.total - counts.finished
         quota, use = self._quotas.get(job.team_id, (Quota(), Use()))
-        if quota.per_day is not None and left > quota.per_day - use.today:
+        if (
+            quota.per_day is not None and left - use.in_flight > quota.per_day - use.today
+        ):  # of those in flight the day knows already
             return Eta(None, f"the team's quota of {quota.per_day} items a day decides")
         rate, basis = self._pace(job, counts, num_recent) or self._rate_of_workers(job)
         if rate is None:

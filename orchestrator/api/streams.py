@@ -24,6 +24,7 @@ MAX_STREAMS = 20  # of one key in one process; a browser closes those of tabs th
 MAX_SECONDS = 3600.0  # whoever listens connects anew
 EVERY_SECONDS = 1.0
 PAGE = 1000
+UNCOMMITTED_SECONDS = 2.0  # a transaction that writes an event lasts milliseconds
 
 
 class Streams:
@@ -74,11 +75,16 @@ async def _events(services: Services, caller: Caller, job_id: str, after_id: int
 
 
 def _look(services: Services, caller: Caller, job_id: str, after_id: int) -> tuple[Sequence[EventView], bool]:
-    """The next events, and whether there will be no more: the job had ended before they were asked for."""
+    """The next events, and whether there will be no more: the job had ended before they were asked for.
+
+    Until then those of the last seconds are left for later: one with a lower id may still be uncommitted.
+    """
     with services.sessions() as session:
         if teams.find_live_key(session, caller.key_id) is None:
             return [], True  # it was revoked since the stream began
     with team_session(services, caller) as session:
         has_ended = JobState(jobs.get_job(session, job_id).state).ended
-        found = [view_event(row) for row in events.list_events(session, job_id, after_id=after_id, limit=PAGE)]
+        age = 0.0 if has_ended else UNCOMMITTED_SECONDS
+        rows = events.list_events(session, job_id, after_id=after_id, limit=PAGE, older_than_seconds=age)
+        found = [view_event(row) for row in rows]
     return found, has_ended and len(found) < PAGE

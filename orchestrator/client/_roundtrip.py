@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from orchestrator.client._faces import Call
 from orchestrator.client._job import J, JobCalls
 from orchestrator.client._lines import Line
 from orchestrator.client._outputs.columns import load_package
-from orchestrator.client._sheets import MAX_TILES, Labelled, Pictures, pictures_of, save_sheet, small_picture
+from orchestrator.client._sheets import MAX_TILES, Labelled, Pictures, each_picture, save_sheet, small_picture
 from orchestrator.client._steps import Steps, work
 from orchestrator.client._submission import Submission
 from orchestrator.domain.jobs import CaptionOptions
@@ -97,8 +97,8 @@ def _put_side_by_side(folder: Path, sources: Any, captions: Sequence[Line]) -> i
     """The page and the sheet; how many pictures were drawn."""
     drawn = {line["id"]: f"drawn/{line['images'][0]['file']}" for line in _read(folder / "drawn" / "results.jsonl")
              if line.get("images")}  # fmt: skip
-    originals = pictures_of(sources, frozenset(line["id"] for line in captions))
-    names = _save(folder, captions, originals)
+    on_sheet = [line["id"] for line in captions[: MAX_TILES // 2]]
+    names, originals = _save(folder, captions, sources, frozenset(on_sheet))
     articles = [_article(line, names.get(line["id"]), drawn.get(line["id"])) for line in captions]
     (folder / "index.html").write_text(_page(articles), encoding="utf-8")
     tiles = list[Labelled]()
@@ -111,13 +111,19 @@ def _put_side_by_side(folder: Path, sources: Any, captions: Sequence[Line]) -> i
     return len(drawn)
 
 
-def _save(folder: Path, captions: Iterable[Line], originals: Pictures) -> dict[str, str]:
-    """Small originals, under names that come from numbers; their names by id."""
+def _save(
+    folder: Path, captions: Iterable[Line], sources: Any, kept: Collection[str]
+) -> tuple[dict[str, str], Pictures]:
+    """Small originals, under names that come from numbers: their names by id, and those pictures that are kept."""
     (folder / "originals").mkdir(exist_ok=True)
-    names = {line["id"]: f"originals/{line['index']:09d}.jpg" for line in captions if line["id"] in originals}
-    for item_id, name in names.items():
-        originals[item_id].save(folder / name, "JPEG", quality=88)
-    return names
+    wanted = {line["id"]: f"originals/{line['index']:09d}.jpg" for line in captions}
+    names, originals = dict[str, str](), Pictures()
+    for item_id, picture in each_picture(sources, wanted.keys()):
+        names[item_id] = wanted[item_id]
+        picture.save(folder / wanted[item_id], "JPEG", quality=88)
+        if item_id in kept:
+            originals[item_id] = picture
+    return names, originals
 
 
 def _words(line: Line) -> str:

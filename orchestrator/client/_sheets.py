@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,16 +81,21 @@ def save_sheet(path: Path, title: str, tiles: Sequence[Labelled], heading: str) 
 
 def pictures_of(sources: Any, ids: Collection[str]) -> Pictures:
     """Small pictures of those items, read from where they came from; without those that cannot be."""
+    return dict(each_picture(sources, ids))
+
+
+def each_picture(sources: Any, ids: Collection[str]) -> Iterator[tuple[str, Image.Image]]:
+    """One after the other, with its item's id, so that no more than one is held."""
     if bucket_urls(sources):
-        return {}
-    found: Pictures = {}
+        return
+    num_found = 0
     for index, item in enumerate(read_image_sources(sources)):
+        if num_found == len(ids):
+            return
         item_id = str(item.line.get("id", index)) if isinstance(item.line, dict) else str(index)
         if item_id in ids and item.files and (picture := small_picture(item.files[0])) is not None:
-            found[item_id] = picture
-        if len(found) == len(ids):
-            break
-    return found
+            num_found += 1
+            yield item_id, picture
 
 
 def words_of(line: Line) -> str:

@@ -55,6 +55,8 @@ def _drawn(image: dict[str, Any], job_id: str, index: int, k: int, services: Ser
 
 
 def _handed_in(ref: ImageRef, team_id: str, services: Services) -> Picture:
+    if not _is_open(ref.bucket, ref.key, team_id, services):
+        return Picture(None, "in a folder that is not open to this team any more")
     if is_url(ref.key):
         return Picture(None, ref.key)  # of another host: a page of ours asks nothing there
     if ref.num_bytes is None:
@@ -63,6 +65,11 @@ def _handed_in(ref: ImageRef, team_id: str, services: Services) -> Picture:
         return Picture(None, "too large to be shown here")
     token = signer(services.settings, "picture").dumps([team_id, ref.bucket, ref.key, ref.offset, ref.num_bytes])
     return Picture(f"/pictures/{token}")
+
+
+def _is_open(bucket: str, key: str, team_id: str, services: Services) -> bool:
+    """Looked at again, as workers do: an operator may have closed the folder since the job was made."""
+    return not bucket or services.places.covers(bucket, key, team_id)
 
 
 def _link(key: str, services: Services, bucket: str = "") -> str:
@@ -86,7 +93,7 @@ def read_part(token: str, team_id: str, services: Services) -> tuple[bytes, str]
         owner, bucket, key, offset, num_bytes = signer(services.settings, "picture").loads(token, max_age=max_age)
     except (BadSignature, ValueError, TypeError):
         raise NotFound("There is no such picture. Load the page again.") from None
-    if owner != team_id:
+    if owner != team_id or not _is_open(bucket, key, team_id, services):
         raise NotFound("There is no such picture. Load the page again.")
     data = _store(services, bucket).get_range(key, offset, num_bytes)
     return data, _media_type(data)

@@ -29,11 +29,12 @@ class Backlog:
 
 def list_backlog(session: Session, model: str) -> list[Backlog]:
     """Of all teams' running jobs that are not paused."""
+    of_model = (JobRow.id == ShardRow.job_id) & (JobRow.model == model) & (JobRow.state == JobState.running)
     waiting = select(ShardRow.job_id, func.count().label("shards"), func.min(0).label("num_left"))
-    parts = [waiting.where(ShardRow.state == ShardState.waiting).group_by(ShardRow.job_id)]
+    parts = [waiting.join(JobRow, of_model).where(ShardRow.state == ShardState.waiting).group_by(ShardRow.job_id)]
     for state in quotas.BEGUN:
         begun = select(ShardRow.job_id, func.min(0).label("shards"), func.sum(quotas.unfinished()).label("num_left"))
-        parts.append(begun.where(ShardRow.state == state).group_by(ShardRow.job_id))
+        parts.append(begun.join(JobRow, of_model).where(ShardRow.state == state).group_by(ShardRow.job_id))
     of_jobs = union_all(*parts).subquery()
     num_items = func.least(func.sum(of_jobs.c.shards * JobRow.shard_items + of_jobs.c.num_left), JobRow.num_items)
     statement = (

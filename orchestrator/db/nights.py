@@ -34,7 +34,7 @@ def list_untold(session: Session, window: str, night: Opening, *, waits: bool, l
     )
     if waits:
         statement = statement.where(JobRow.id.not_in(IN_FLIGHT))
-    return session.scalars(statement.limit(limit)).all()
+    return session.scalars(statement.order_by(JobRow.id).limit(limit)).all()
 
 
 def tell(session: Session, job: JobRow, counts: Counts, night: Opening) -> bool:

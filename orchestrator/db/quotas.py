@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import date
 
-from sqlalchemy import ColumnElement, Date, cast, func, select, union_all
+from sqlalchemy import ColumnElement, Date, cast, func, literal, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from orchestrator.db import workers
 from orchestrator.db.ownership import EVERY_TEAM
 from orchestrator.db.tables import JobRow, ShardRow, TeamDayRow, TeamRow
 from orchestrator.db.teams import get_team
@@ -48,10 +49,19 @@ def set_quota(session: Session, team_id: str, quota: Quota) -> TeamRow:
 
 
 def uses_of(session: Session, team_ids: Collection[str], day: date) -> dict[str, Use]:
-    """What teams use, of every model; one that uses nothing may be missing."""
+    """What teams use, of every model; one that uses nothing may be missing.
+
+    What waits in the queue of a model that no worker serves now does not count: it would hold up all else for as long.
+    """
+    served = workers.models_served(session)
     begun = union_all(  # each state by its own index, which holds open shards only
         *(
-            select(ShardRow.job_id, func.sum(unfinished()).label("open"), func.sum(countable()).label("countable"))
+            select(
+                ShardRow.job_id,
+                literal(state.value).label("state"),
+                func.sum(unfinished()).label("open"),
+                func.sum(countable()).label("countable"),
+            )
             .where(ShardRow.state == state)
             .group_by(ShardRow.job_id)
             for state in BEGUN
@@ -61,14 +71,17 @@ def uses_of(session: Session, team_ids: Collection[str], day: date) -> dict[str,
         select(JobRow.team_id, func.sum(begun.c.open), func.sum(begun.c.countable))
         .join(JobRow, JobRow.id == begun.c.job_id)
         .where(JobRow.team_id.in_(list(team_ids)))
+        .where((begun.c.state == ShardState.leased) | JobRow.model.in_(served))
         .group_by(JobRow.team_id)
     )
     of_day = select(TeamDayRow.team_id, TeamDayRow.num_items).where(
         TeamDayRow.team_id.in_(list(team_ids)), TeamDayRow.day == day
     )
+    # In this order a shard that ends in between counts twice for a moment, and in the other one not at all.
+    begun_now = session.execute(of_teams, execution_options=EVERY_TEAM).all()
     today: Counter[str] = Counter(dict(session.execute(of_day, execution_options=EVERY_TEAM).all()))
     uses = {team_id: Use(0, num_items) for team_id, num_items in today.items()}
-    for team_id, is_open, will_count in session.execute(of_teams, execution_options=EVERY_TEAM):
+    for team_id, is_open, will_count in begun_now:
         uses[team_id] = Use(int(is_open), today[team_id] + int(will_count))
     return uses
 

@@ -229,7 +229,7 @@ def test_a_sample_is_looked_at_and_approved(
         _examine(page, faults)
         page.screenshot(path=str(tmp_path / "sample.png"), full_page=True)
     page.get_by_label("What to ask of each picture").fill("which")
-    page.get_by_role("button", name="Look at another sample").click()
+    page.get_by_role("button", name="Try this prompt on the sample first").click()
     page.wait_for_url("**?note=again")
     with fast_system.client(key) as client:
         client.attach(page.url.rpartition("/")[2].partition("?")[0]).wait(60)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -22,7 +25,7 @@ from tests.integration.test_shards import World
 from tests.unit.test_engine_host import GatedEngine
 from workers.attempt import Attempt
 from workers.board import Board
-from workers.engine_host import EngineHost
+from workers.engine_host import Caption, EngineHost, Rejected
 from workers.heartbeat import Hold
 from workers.inputs import open_inputs
 
@@ -109,14 +112,28 @@ def test_a_worker_knows_how_long_it_may_begin_items(world: World) -> None:
     assert 59 * 60 - 1 < seconds <= 3600
 
 
-def test_what_comes_back_after_the_window_closed_is_not_begun(world: World, settings: Settings) -> None:
-    """An item that waited for its equal is nobody's when that one is cancelled; its own window is over by then."""
-    world.make_job(items=1)
-    world.make_job(items=1, run_window=window_around(world, -60, 60))
-    engine = GatedEngine()
+class OneByOneEngine(GatedEngine):
+    """A turn answers the row that came first, and has not begun the others."""
+
+    def turn(self) -> list[Any]:
+        self.begun.set()
+        assert self.gate.wait(10)
+        row = self.started.pop(0)
+        row.answer = Rejected("cancelled", "c") if row.is_cancelled else Caption(row.prompt, (), "stop")
+        return [row]
+
+
+@pytest.fixture
+def engine() -> GatedEngine:
+    return GatedEngine()
+
+
+@pytest.fixture
+def attempt(world: World, settings: Settings, engine: GatedEngine) -> Iterator[Callable[..., tuple[Attempt, Hold]]]:
+    """Attempts of one worker, by message and the seconds that their windows are open."""
     host, board = EngineHost({"m": engine}), Board(seconds=60)
 
-    def attempt(message: queueing.Message, seconds_left: float | None) -> tuple[Attempt, Hold]:
+    def make(message: queueing.Message, seconds_left: float | None) -> tuple[Attempt, Hold]:
         shard, hold = world.lease(message), Hold(message.shard_id, message.attempt)
         assert shard is not None
         with world.sessions() as session:
@@ -124,6 +141,36 @@ def test_what_comes_back_after_the_window_closed_is_not_begun(world: World, sett
         inputs = open_inputs(settings, world.store)
         return Attempt(settings, world.sessions, world.store, inputs, host, board, job, shard, hold, seconds_left), hold
 
+    yield make
+    engine.gate.set()
+    host.close()
+
+
+@pytest.mark.parametrize("engine", [OneByOneEngine()])
+def test_what_waits_for_its_equal_is_left_with_it_when_the_window_closes(
+    world: World, engine: GatedEngine, attempt: Callable[..., tuple[Attempt, Hold]]
+) -> None:
+    """Both are of the same shard: the one is taken back from the engine, and nobody will answer the other."""
+    lines = [json.dumps({"prompt": prompt, "seed": 1}) for prompt in ("first", "equal", "equal")]
+    world.make_job(input={"lines": lines}, run_window=window_around(world, -60, 60))
+    (message,) = world.dispatch()
+    running, _ = attempt(message, 1.0)
+    with ThreadPoolExecutor(1) as threads:
+        ends = threads.submit(running.run)
+        assert engine.begun.wait(10)
+        time.sleep(1.5)  # the window is over
+        engine.gate.set()
+        assert ends.result(20) == "released"
+    shard = world.shard(message.shard_id)
+    assert (shard.state, shard.num_results) == ("waiting", 1)
+
+
+def test_what_comes_back_after_the_window_closed_is_not_begun(
+    world: World, engine: GatedEngine, attempt: Callable[..., tuple[Attempt, Hold]]
+) -> None:
+    """An item that waited for its equal is nobody's when that one is cancelled; its own window is over by then."""
+    world.make_job(items=1)
+    world.make_job(items=1, run_window=window_around(world, -60, 60))
     first, second = sorted(world.dispatch(), key=lambda message: world.shard(message.shard_id).closes_at is not None)
     (computing, hold), (waiting, _) = attempt(first, None), attempt(second, 0.5)
     with ThreadPoolExecutor(2) as threads:
@@ -136,7 +183,6 @@ def test_what_comes_back_after_the_window_closed_is_not_begun(world: World, sett
             time.sleep(0.01)
         engine.gate.set()
         assert (ends.result(10), waits.result(10)) == ("cancelled", "released")
-    host.close()
     assert sum(map(len, engine.turns)) == 0, "one was cancelled, the other never asked"
 
 

@@ -6,14 +6,14 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from orchestrator.api.job_views import view_job
 from orchestrator.artifacts import S3Store
 from orchestrator.db import jobs, leases, quotas, teams, uploads
 from orchestrator.db.queueing import Message
 from orchestrator.db.session import SessionFactory
-from orchestrator.db.tables import ShardRow, TeamDayRow
+from orchestrator.db.tables import ShardRow, TeamDayRow, WorkerRow
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.dispatch.meter import Meter
 from orchestrator.domain.errors import InvalidRequest
@@ -26,7 +26,9 @@ pytestmark = pytest.mark.services
 
 @pytest.fixture
 def world(sessions: SessionFactory, store: S3Store) -> World:
-    return World(sessions, store)
+    made = World(sessions, store)
+    made.start_worker()
+    return made
 
 
 def limit(world: World, team: str, **limits: int) -> None:
@@ -188,3 +190,14 @@ def test_bytes_are_measured_and_what_is_too_much_is_refused(world: World) -> Non
     limit(world, "a")
     with world.sessions() as session:
         quotas.require_space(session, team.id)
+
+
+def test_what_is_queued_for_a_model_that_nobody_serves_holds_up_no_other(world: World) -> None:
+    """Its worker was switched off while its shards were in the queue: they wait, and the quota is the other model's."""
+    world.make_job(items=8, team="held")
+    limit(world, "held", in_flight=8)
+    assert len(world.dispatch()) == 2
+    assert use_of(world, "held") == Use(8, 8)
+    with world.sessions.begin() as session:
+        session.execute(update(WorkerRow).values(heartbeat_at=text("clock_timestamp() - interval '1 hour'")))
+    assert use_of(world, "held") == Use()

@@ -49,8 +49,8 @@ class World:
             owner = teams.find_team(session, team) or teams.create_team(session, team)
             prompts = {"lines": [json.dumps({"prompt": f"p{i}"}) for i in range(items)]}
             job, _ = jobs.create_job(
-                session, owner.id, name="t", kind=JobKind.generate, model="m", options=GenerateOptions(), input=prompts,
-                shard_items=4, **values,
+                session, owner.id, name="t", kind=JobKind.generate, model="m", options=GenerateOptions(),
+                **{"input": prompts, "shard_items": 4} | values,
             )  # fmt: skip
         Reader(self.sessions, self.store, max_item_line_bytes=2**16).run_once(self.now())
         return job.id

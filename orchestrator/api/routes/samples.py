@@ -6,8 +6,10 @@ from fastapi import APIRouter, Response
 
 from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, Writer
 from orchestrator.api.job_views import view_job
-from orchestrator.api.routes.jobs import MAX_SHARD_ANSWERS, require_coming, require_room
+from orchestrator.api.routes.jobs import MAX_SHARD_ANSWERS, require_room
 from orchestrator.db import jobs, samples
+from orchestrator.db.session import database_now
+from orchestrator.domain.errors import Conflict
 from orchestrator.domain.jobs import JobKind, changed_options, options_for
 from orchestrator.schemas import ApproveCreate, JobView
 
@@ -32,7 +34,8 @@ def approve_sample(
     if same is not None:
         response.status_code = 200
         return view_job(session, same)
-    require_coming(session, job.deadline_at)
+    if job.deadline_at is not None and job.deadline_at <= database_now(session):
+        raise Conflict(f"the deadline of {job.id} has passed; reject it, and submit its input again with a later one")
     require_room(session, caller, services.settings)
     fitting = max(1, MAX_SHARD_ANSWERS // options.seeds_per_item)
     made = samples.approve(

@@ -19,10 +19,10 @@ def create_upload(
     session: DbSession, caller: Writer, response: Response, audit: Audit, idempotency_key: IdempotencyKey = None
 ) -> UploadView:
     """Make an upload. The same `Idempotency-Key` answers with the same upload (200)."""
-    quotas.require_space(session, caller.team_id)
     upload, created = uploads.create_upload(session, caller.team_id, idempotency_key=idempotency_key)
     response.status_code = 201 if created else 200
     if created:
+        quotas.require_space(session, caller.team_id)
         audit.record("upload.created", upload.id)
     return UploadView(id=upload.id, created_at=upload.created_at)
 

@@ -41,8 +41,9 @@ NOTES = {
     "cancelled": "Cancelling. What is finished stays.",
     "submitted": "Submitted.",
     "retried": "This new job has the failed items of the one before.",
-    "approved": "Approved. This job is made with what the sample has, which is not computed again.",
-    "again": "This is another sample of the same input.",
+    "approved": "Approved. Where this job asks what the sample asked, it takes what the sample has.",
+    "again": "The same items, asked with the new prompt.",
+    "unchanged": "The prompt is what it was. Change it to ask the same items again, or approve the sample.",
     "rejected": "Rejected. What the sample made stays until it is deleted.",
     "replayed": "This job makes one item again. Its item's page compares.",
 }
@@ -178,10 +179,12 @@ def retry_job(
 def approve_sample(
     job_id: Id, session: DbSession, caller: Writer, services: AppServices, audit: Audit, form: Form
 ) -> Response:
-    """The whole input as the sample asked, or with another prompt; or another sample of as many items first."""
+    """The whole input as the sample asked, or with another prompt; or the same items first with that one."""
     job, prompt = jobs.get_job(session, job_id), text_of(form, "prompt").replace("\r\n", "\n")
     is_edited = job.kind == JobKind.caption and prompt not in ("", job.options["prompt"])
     again = text_of(form, "action") == "again"
+    if again and not is_edited:
+        return go_to(f"/jobs/{job_id}?note=unchanged")
     body = ApproveCreate(options={"prompt": prompt} if is_edited else None, sample=job.sample if again else None)
     made = api_samples.approve_sample(job_id, session, caller, services, Response(), audit, body)
     return go_to(f"/jobs/{made.id}?note={'again' if again else 'approved'}")
