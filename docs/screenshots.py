@@ -80,11 +80,15 @@ def make_jobs(client: Client, folder: Path) -> dict[str, Job]:
     drawings = client.generate(prompts[:24], name="Stickers, first round", images=4, shard_items=2, seed=1)
     drawings.wait(600)
     client.caption([folder / "scene-001.png", folder / "scene-002.png"], name="Two of them again").wait(600)
+    sample = client.caption(folder, name="All of the north wing", sample=8)
+    sample.wait(600)
+    replay = client.attach(drawings.replay(2).job)
     paused = client.generate(prompts, name="Posters for the hall")
     paused.pause()
     live = client.generate(prompts * 60, name="Stickers, second round", shard_items=8, seed=5)
     wait_for_items(live, 400)
-    return {"captions": captions, "drawings": drawings, "paused": paused, "live": live}
+    found = {"captions": captions, "drawings": drawings, "paused": paused, "live": live}
+    return found | {"sample": sample, "replay": replay}
 
 
 def wait_for_items(job: Job, count: int) -> None:
@@ -104,6 +108,8 @@ def pages(jobs: dict[str, Job]) -> dict[str, str]:
         "item": f"/jobs/{captions}/items/3",
         "item-drawn": f"/jobs/{drawings}/items/2",
         "item-failed": f"/jobs/{captions}/items/7",
+        "item-replayed": f"/jobs/{jobs['replay'].id}/items/0",
+        "sample": f"/jobs/{jobs['sample'].id}",
         "new": "/new",
         "new-drawings": "/new?kind=generate",
         "workers": "/workers",
@@ -115,7 +121,7 @@ def pages(jobs: dict[str, Job]) -> dict[str, str]:
 def shoot_for_docs(browser: Browser, system: System, key: str, paths: dict[str, str]) -> None:
     for name, page_name, scheme in (
         ("dashboard-jobs", "jobs", "light"), ("dashboard-job", "job-live", "light"),
-        ("dashboard-gallery", "gallery-drawings", "dark"),
+        ("dashboard-gallery", "gallery-drawings", "dark"), ("dashboard-sample", "sample", "light"),
     ):  # fmt: skip
         page = signed_in(browser, system, key, DESKTOP, scheme)
         path = PICTURES / f"{name}.png"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.output import fail, note
+from orchestrator.cli.registry import require_servable
 from orchestrator.client import Client
 from orchestrator.settings import DEFAULT_MODEL, default_home
 
@@ -68,6 +69,8 @@ def connect_for_work(model: str | None) -> Connection:
     local = require_local()
     wanted = serving_name(model) if model is not None else None
     status = local.status()
+    if wanted is not None and wanted not in status.models:
+        require_servable(wanted)
     models = add_models(status.models, [wanted] if wanted else []) or [DEFAULT_MODEL]
     if not status.running or models != list(status.models):
         note(f"starting the local stack in {default_home()} ({', '.join(models)})")

@@ -53,4 +53,4 @@ def _count(number: int, word: str) -> str:
 
 def _at(moment: datetime) -> str:
     """In the time of this machine."""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+    return f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from orchestrator.cli.connection import connect, find_server
 from orchestrator.cli.output import AsJson, fail, note, print_table, show, told_errors
+from orchestrator.cli.registry import REGISTRY, known_models
 
-REGISTRY = (sys.executable, "-m", "janus_core.registry")
 app = typer.Typer(no_args_is_help=True, help="Models that are served, and checkpoints on this machine.")
 
 
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
     """Models that workers have served, which are served now, and the others that have a name."""
-    known = _known()
+    known = known_models()
     with told_errors():
         client = find_server() if known else connect()
         served = client.models() if client else []
@@ -79,18 +77,6 @@ class _Model:
     family: str
     revision: str
     served: bool
-
-
-def _known() -> list[dict[str, Any]] | None:
-    """What the registry lists; None where the worker's packages are not installed."""
-    if find_spec("torch") is None:
-        return None
-    command = [*REGISTRY, "list", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise fail(f"the registry of models cannot be read: {done.stderr.strip()}")
-    listed: list[dict[str, Any]] = json.loads(done.stdout)
-    return listed
 
 
 def _json_flag(as_json: bool) -> list[str]:

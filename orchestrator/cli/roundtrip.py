@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.connection import connect_for_work
-from orchestrator.cli.output import AsJson, note, show, told_errors
+from orchestrator.cli.output import SOME_FAILED, AsJson, note, show, told_errors
 
 
 def roundtrip(
@@ -22,7 +22,10 @@ def roundtrip(
     seed: Annotated[int, typer.Option(help="Of both jobs.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Caption pictures, draw their captions, and put both side by side: what a model sees, and what it makes of it."""
+    """Caption pictures, draw their captions, and put both side by side: what a model sees, and what it makes of it.
+
+    Exit 3 where a picture has no pair.
+    """
     with told_errors():
         captions = connect_for_work(caption_model or model)
         drawings = connect_for_work(generate_model or model) if generate_model else captions
@@ -35,6 +38,10 @@ def roundtrip(
             seed=seed,
             progress=True,
         )
-    told = f"{made.num_pairs} pairs, of {made.caption_job} and {made.generate_job} -> {made.folder / 'index.html'}"
+    of = f"of {made.caption_job} and {made.generate_job}"
+    told = f"{made.num_pairs} pairs of {made.num_items} pictures, {of} -> {made.folder / 'index.html'}"
     record = asdict(made) | {"folder": str(made.folder)}
     show(record, as_json=as_json, otherwise=lambda: note(told))
+    if made.num_pairs < made.num_items:
+        note(f"why some have none: janus jobs failures {made.caption_job}; janus jobs failures {made.generate_job}")
+        raise typer.Exit(SOME_FAILED)

@@ -11,6 +11,7 @@ import typer
 
 from orchestrator.cli.connection import add_models, require_local, serving_name
 from orchestrator.cli.output import ERROR, AsJson, fail, note, print_json, print_table, show
+from orchestrator.cli.registry import require_servable
 from orchestrator.settings import DEFAULT_MODEL, default_home
 
 Models = Annotated[list[str] | None, typer.Option("--model", help="A registry name or checkpoint folder; may repeat.")]
@@ -35,6 +36,8 @@ def up(
     local = require_local()
     status = local.status()
     models = [serving_name(one) for one in model] if model else None
+    for one in models or ():
+        require_servable(one)
     if status.running and not only and (models or workers):
         models = add_models(status.models, models or [])
     elif models is None and (workers or not status.models):

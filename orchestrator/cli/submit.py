@@ -68,7 +68,9 @@ SWEEP = "An option with several values, such as guidance=3,5,7; once for each op
 AVOID = "A word or phrase that the model does not say, at the beginning of a word; may be given again."
 GUIDANCE = "1 is the plain prompt; above, images are pulled harder towards it; 0 ignores the prompt."
 SOLVER = "JanusFlow only: heun asks the model twice a step, and needs fewer steps than euler."
-SAME_AGAIN = frozenset({"item_invalid", "prompt_empty"})  # failures that another try cannot change
+SAME_AGAIN = frozenset(
+    {"item_invalid", "prompt_empty", "image_unreadable", "image_too_large"}
+)  # failures that another try cannot change
 MAX_FAILURES_LOOKED_AT = 10_000
 
 

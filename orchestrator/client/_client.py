@@ -40,7 +40,9 @@ class ClientCalls(Administration[J], RoundTrips[J]):
         """Arguments of httpx's client."""
         url, key = url or os.environ.get("JANUS_URL"), key or os.environ.get("JANUS_API_KEY")
         if not url:
-            raise ClientError("no server: set JANUS_URL (such as http://127.0.0.1:8080), or pass url=")
+            raise ClientError(
+                "no server: set JANUS_URL and JANUS_API_KEY (`janus up` prints those of the local stack), or pass url="
+            )
         if not key:
             raise ClientError("no key: set JANUS_API_KEY, or pass key=; an admin makes one with `janus keys create`")
         if key.startswith(PREFIX) and parse_key(key) is None:

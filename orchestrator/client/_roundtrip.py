@@ -34,6 +34,7 @@ class RoundTrip:
     folder: Path
     caption_job: str
     generate_job: str
+    num_items: int
     num_pairs: int
 
 
@@ -79,7 +80,7 @@ class RoundTrips(Submission[J]):
         yield from JobCalls.wait.steps(second, progress=progress)
         yield from JobCalls.download.steps(second, folder / "drawn")
         num_pairs = yield from work(partial(_put_side_by_side, folder, sources, captions))
-        return RoundTrip(folder, first.id, second.id, num_pairs)
+        return RoundTrip(folder, first.id, second.id, len(captions), num_pairs)
 
 
 def _read(path: Path) -> list[Line]:

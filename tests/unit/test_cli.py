@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from orchestrator.cli import completion, connection, jobs, models, output, servers, submit
+from orchestrator.cli import completion, connection, jobs, models, output, registry, servers, submit
 from orchestrator.cli.main import app
 from orchestrator.client import Output
 from orchestrator.local.errors import StackError
@@ -60,6 +60,7 @@ def local_of(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> connection.Lo
     local._stack = stack  # type: ignore[assignment]
     for module in (connection, servers):
         monkeypatch.setattr(module, "require_local", lambda: local)
+        monkeypatch.setattr(module, "require_servable", lambda name: None)
     return local
 
 
@@ -129,7 +130,7 @@ def test_stack_that_does_not_come_up_quotes_the_worker_in_trouble_and_the_way_ba
 
 
 def test_published_models_are_listed_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_known", lambda: PUBLISHED)
+    monkeypatch.setattr(models, "known_models", lambda: PUBLISHED)
     done = run("models", "list")
     assert done.exit_code == 0
     assert done.stdout.splitlines()[1:] == ["janus-pro-1b\tjanus-pro\tnot pulled\tno"]
@@ -141,14 +142,14 @@ def test_published_models_are_listed_without_a_server(monkeypatch: pytest.Monkey
 def test_published_models_stand_below_the_served_ones_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     served = SimpleNamespace(models=lambda: [ModelView.model_validate(MODEL)])
     monkeypatch.setattr(models, "find_server", lambda: served)
-    monkeypatch.setattr(models, "_known", lambda: [*PUBLISHED, PUBLISHED[0] | {"name": "tiny"}])
+    monkeypatch.setattr(models, "known_models", lambda: [*PUBLISHED, PUBLISHED[0] | {"name": "tiny"}])
     assert [line.split("\t")[0] for line in run("models", "list").stdout.splitlines()[1:]] == ["tiny", "janus-pro-1b"]
 
 
 def test_without_the_packages_of_a_worker_the_way_to_see_published_models_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
     monkeypatch.setattr(models, "connect", lambda: SimpleNamespace(models=lambda: [ModelView.model_validate(MODEL)]))
     done = run("models", "list")
     assert "tiny" in done.stdout
@@ -156,7 +157,7 @@ def test_without_the_packages_of_a_worker_the_way_to_see_published_models_is_tol
 
 
 def test_registry_lists_what_is_published() -> None:
-    assert "janus-pro-7b" in {model["name"] for model in models._known() or ()}
+    assert "janus-pro-7b" in {model["name"] for model in registry.known_models() or ()}
 
 
 def test_lock_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,3 +278,19 @@ def test_completion_is_silent_without_a_server(capfd: pytest.CaptureFixture[str]
     assert completion.complete_jobs("") == []
     assert completion.complete_models("ti") == []
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_that_no_worker_could_load_is_refused_before_anything_is_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(registry, "known_models", lambda: [*PUBLISHED, {"name": "tiny", "revision": "r1"}])
+    registry.require_servable("tiny")
+    registry.require_servable(f"mine={tmp_path}")
+    for name, says in (
+        ("janus-pro-1b", "janus models pull janus-pro-1b"),
+        ("tinny", "no model is called 'tinny'"),
+        (f"mine={tmp_path}/away", "no folder"),
+    ):
+        with pytest.raises(typer.Exit):
+            registry.require_servable(name)
+        assert says in capsys.readouterr().err
