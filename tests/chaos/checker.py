@@ -119,8 +119,8 @@ class _JobCheck:
         self._check_images(lines)
 
     def _allowed_states(self, job: Row) -> tuple[str, ...]:
-        """What was not finished when the deadline passed makes a job expired, and nothing else does."""
-        if self._work.has_deadline and job["num_cancelled"]:
+        """What was not finished, or not even read, when the deadline passed makes a job expired; nothing else does."""
+        if self._work.has_deadline and (job["num_cancelled"] or not job["num_items"]):
             asked_at, deadline_at = job["cancel_requested_at"], job["deadline_at"]
             return ("expired",) if asked_at and asked_at >= deadline_at else ()
         return ("completed", "cancelled") if self._work.may_be_cancelled else ("completed",)
