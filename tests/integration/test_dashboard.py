@@ -76,7 +76,7 @@ def post(client: httpx.Client, path: str, data: dict[str, Any], *, page: str = "
 
 @pytest.fixture
 def site(environment: dict[str, str], tmp_path: Path) -> Iterator[Site]:
-    system = System(environment, tmp_path, "m", JANUS_LOG_LEVEL="debug")
+    system = System(environment, tmp_path, "m", JANUS_LOG_LEVEL="debug", JANUS_INPUT_BUCKETS="pictures/")
     system.start_api()
     engine = connect(environment["JANUS_DATABASE_URL"])
     made = Site(system, session_factory(engine))
@@ -547,12 +547,14 @@ def test_an_item_is_made_again_and_compared(site: Site) -> None:
 
 def test_a_picture_of_an_opened_bucket_is_shown_from_there_and_not_from_ours(site: Site) -> None:
     store = open_store(site.system.settings)
-    whole, part = ImageRef("a.png", bucket="pictures"), ImageRef("b.tar", 512, len(PNG), bucket="pictures")
-    items = [Item(0, "a", (whole,)), Item(1, "b", (part,))]
-    lines = b"".join(item.as_line().encode() + b"\n" for item in items)
-    store.put(f"jobs/{site.job_id}/items/0.jsonl", lines)
+
+    def put_items(bucket: str) -> None:
+        refs = ImageRef("a.png", bucket=bucket), ImageRef("b.tar", 512, len(PNG), bucket=bucket)
+        lines = [Item(index, str(index), (ref,)).as_line() + "\n" for index, ref in enumerate(refs)]
+        store.put(f"jobs/{site.job_id}/items/0.jsonl", "".join(lines).encode())
+
+    put_items("pictures")
     store.put("b.tar", b"0" * 512 + b"\x89PNG\r\n\x1a\nsomebody else's, in our own bucket")
-    store.close()
     client = site.browser(site.owner)
     source = re.search(r'<figure><a href="([^"]+)"', client.get(f"/jobs/{site.job_id}/items/0").text)
     assert source is not None
@@ -560,3 +562,10 @@ def test_a_picture_of_an_opened_bucket_is_shown_from_there_and_not_from_ours(sit
     token = re.search(r"/pictures/[\w.-]+", client.get(f"/jobs/{site.job_id}/items/1").text)
     assert token is not None
     assert b"somebody" not in client.get(token.group()).content
+
+    put_items("closed")  # as if the operator had taken the folder out of JANUS_INPUT_BUCKETS since
+    store.close()
+    for index in (0, 1):
+        page = client.get(f"/jobs/{site.job_id}/items/{index}").text
+        assert "not open to this team any more" in page
+        assert "<figure><a" not in page
