@@ -306,7 +306,8 @@ def test_a_round_trip_is_a_folder_to_look_at(world: Counted, tmp_path: Path) -> 
     (photos / "<b>&'\".png").write_bytes((photos / "00000.png").read_bytes())
     (photos / "zz.png").write_bytes(b"no picture")
     done = world.system.janus("roundtrip", str(photos), "--out", str(out), "--prompt", "<script>what</script>")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
+    assert "6 pairs of 7 pictures" in done.stderr, "one was no picture"
     page = (out / "index.html").read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;what" in page
