@@ -42,10 +42,11 @@ def own_database(servers: Any) -> Iterator[dict[str, str]]:
     bucket = name.replace("_", "-")
     with _own_tables(given, name) as tables, _own_redis(given) as redis_url:
         own = given | {"JANUS_DATABASE_URL": tables, "JANUS_REDIS_URL": redis_url, "JANUS_S3_BUCKET": bucket}
-        yield own
-        # A bucket has volumes of its own, of which the store has not many.
-        with suppress(S3Error):
-            operators_view(own).remove_bucket(bucket)
+        try:
+            yield own
+        finally:  # a bucket has volumes of its own, of which the store has not many
+            with suppress(S3Error):
+                operators_view(own).remove_bucket(bucket)
 
 
 @contextmanager
@@ -54,19 +55,23 @@ def _own_tables(given: dict[str, str], name: str) -> Iterator[str]:
     admin = url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield url.set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    try:
+        yield url.set(database=name).render_as_string(hide_password=False)
+    finally:
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @contextmanager
 def _own_redis(given: dict[str, str]) -> Iterator[str]:
     number = _redis_databases.pop()
     url = given["JANUS_REDIS_URL"].removesuffix("/0") + f"/{number}"
-    yield url
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-    _redis_databases.append(number)
+    try:
+        yield url
+    finally:
+        with redis.Redis.from_url(url) as client:
+            client.flushdb()
+        _redis_databases.append(number)
 
 
 def operators_view(environment: dict[str, str]) -> Minio:

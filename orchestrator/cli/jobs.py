@@ -150,7 +150,7 @@ def approve(
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the whole job.")] = None,
     sample: Annotated[
-        int | None, typer.Option(metavar="N", help="Another sample of N items first, with what was changed.")
+        int | None, typer.Option(metavar="N", help="A sample of N items first again, with what was changed.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -20,12 +20,19 @@ from rich.text import Text
 from orchestrator.cli.completion import complete_jobs
 from orchestrator.cli.connection import connect
 from orchestrator.cli.output import OK, SOME_FAILED, note, printable, told_errors
-from orchestrator.client import Client, ConnectionFailed, Job, ServerFault, describe, describe_rate
+from orchestrator.client import (
+    MAX_SILENCE_SECONDS,
+    Client,
+    ConnectionFailed,
+    Job,
+    ServerFault,
+    describe,
+    describe_rate,
+)
 from orchestrator.domain.jobs import JobState
 from orchestrator.schemas import JobView
 
 LOOK_SECONDS = 1.0
-MAX_SILENCE_SECONDS = 600.0
 BAR_WIDTH = 24
 WATCHED = "Jobs to follow; without one, all of the team's that are open, those that come meanwhile too."
 AS_JSON = "Print a line of JSON for each change of a job."

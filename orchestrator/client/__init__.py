@@ -29,10 +29,12 @@ from orchestrator.client._options import check_options
 from orchestrator.client._outputs import Existing, Form, Output, Sidecar
 from orchestrator.client._progress import describe, describe_rate, format_seconds
 from orchestrator.client._replays import Replay
+from orchestrator.client._retries import MAX_SILENCE_SECONDS
 from orchestrator.client._roundtrip import RoundTrip
 from orchestrator.client._verify import Verification
 
 __all__ = [
+    "MAX_SILENCE_SECONDS",
     "AsyncClient",
     "AsyncJob",
     "AuthenticationFailed",

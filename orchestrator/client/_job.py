@@ -169,7 +169,8 @@ class JobCalls(Generic[J]):
         Approving twice gives the same job.
 
         Args:
-            sample: another sample of so many items instead, to be looked at first.
+            sample: a sample of so many items instead, to be looked at first; of the same items, unless their number or
+                the seed is another.
             options: those that are to be otherwise than in the sample, as of `client.caption` and `client.generate`.
         Raises:
             Conflict: it is no sample, has not completed, was rejected, or was approved with other options.

@@ -118,10 +118,7 @@ def create_retry(
         Conflict: there is nothing to retry, or the key was used for something else.
         NotFound: it was deleted meanwhile.
     """
-    # Held, so that whoever deletes it sees the retry, which has yet to read its objects.
-    held = select(JobRow.id).where(JobRow.id == job.id, JobRow.deleted_at.is_(None)).with_for_update(read=True)
-    if session.scalars(held).first() is None:
-        raise NotFound(f"there is no job {job.id!r}")
+    hold(session, job)
     if not JobState(job.state).ended or not job.num_failures:
         raise Conflict(f"{job.id} is {job.state} with {job.num_failures} failures; there is nothing to retry")
     if codes and not _has_failures(session, job.id, codes):
@@ -143,6 +140,16 @@ def create_retry(
         request_sha256=retry_sha256(job, codes),
         webhook=job.webhook,
     )
+
+
+def hold(session: Session, job: JobRow) -> None:
+    """Whoever deletes the job waits, and then sees what is made of it, which has yet to read its objects.
+
+    Raises NotFound where it was deleted meanwhile.
+    """
+    held = select(JobRow.id).where(JobRow.id == job.id, JobRow.deleted_at.is_(None)).with_for_update(read=True)
+    if session.scalars(held).first() is None:
+        raise NotFound(f"there is no job {job.id!r}")
 
 
 def _has_failures(session: Session, job_id: str, codes: Sequence[str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from orchestrator.db import jobs
@@ -27,9 +26,7 @@ def create_replay(
         NotFound: the job has no such item yet, or was deleted meanwhile.
         Conflict: the key was used for something else.
     """
-    held = select(JobRow.id).where(JobRow.id == job.id, JobRow.deleted_at.is_(None)).with_for_update(read=True)
-    if session.scalars(held).first() is None:
-        raise NotFound(f"there is no job {job.id!r}")
+    jobs.hold(session, job)
     if not 0 <= index < job.num_items:
         raise NotFound(f"{job.id} has no item {index}; it has {job.num_items}")
     kind = JobKind(job.kind)

@@ -60,7 +60,7 @@ def find_approved(session: Session, job: JobRow, request_sha256: str) -> JobRow 
 def approve(
     session: Session, job: JobRow, options: Options, *, sample: int | None, shard_items: int, request_sha256: str
 ) -> JobRow:
-    """A job of the sample's whole input, or another sample of it; `find_approved` has found none."""
+    """A job of the sample's whole input, or a sample of it again; `find_approved` has found none."""
     made, _ = jobs.create_job(
         session,
         job.team_id,

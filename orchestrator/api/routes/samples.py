@@ -26,7 +26,7 @@ def approve_sample(
     audit: Audit,
     body: ApproveCreate | None = None,
 ) -> JobView:
-    """A job of the sample's whole input, with its options or others; with `sample` another sample. Again: the same."""
+    """A job of the sample's whole input, with its options or others; with `sample` a sample first. Again: the same."""
     job, asked = jobs.get_job(session, job_id), body or ApproveCreate()
     options = changed_options(options_for(JobKind(job.kind), job.options), asked.options or {})
     request_sha256 = samples.approval_sha256(job, options, asked.sample)
