@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,11 @@ Name = Annotated[
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=700)]
 BucketUrl = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^s3://")]
 Scope = Literal["jobs:read", "jobs:write", "admin"]
+
+
+def finding_message(finding: Mapping[str, Any]) -> str:
+    """What a check of a shape found, as people read it: our own sentences without what pydantic puts before them."""
+    return str(finding["msg"]).removeprefix("Value error, ")
 
 
 Count = Annotated[int, Strict()]  # not `true`, nor "5"
@@ -197,6 +203,7 @@ class EstimateView(Answer):
     kind: JobKind
     model: str
     items: int
+    images: int | None = None  # that are drawn; of captions null
     seconds: float | None
     items_per_second: float | None
     workers: int

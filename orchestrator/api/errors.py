@@ -21,6 +21,7 @@ from orchestrator.artifacts.base import ObjectMissing, StoreError
 from orchestrator.dashboard.paths import is_page
 from orchestrator.dashboard.rendering import render_problem
 from orchestrator.domain.errors import Conflict, DomainError, Forbidden, InvalidRequest, NotFound
+from orchestrator.schemas import finding_message
 from orchestrator.telemetry import get_logger
 
 STATUS_OF: dict[type[DomainError], int] = {InvalidRequest: 422, NotFound: 404, Conflict: 409, Forbidden: 403}
@@ -80,7 +81,7 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
         findings = error.errors()[:MAX_FINDINGS]
-        found = [{"where": _place(e["loc"])[:MAX_QUOTE], "message": e["msg"][:MAX_QUOTE]} for e in findings]
+        found = [{"where": _place(e["loc"])[:MAX_QUOTE], "message": finding_message(e)[:MAX_QUOTE]} for e in findings]
         detail = "; ".join(f"{e['where']}: {e['message']}" for e in found[:5])
         return problem(request, 422, "invalid_request", detail, errors=found)
 

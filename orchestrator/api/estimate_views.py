@@ -41,7 +41,7 @@ def view_estimate(
     live = workers.count_alive(session, body.model)
     num_workers = live or (measured.workers if measured else 0)
     before = [job for job in backlog.list_backlog(session, body.model) if _is_ahead(job, team_id, body.priority)]
-    notes = _notes(session, team_id, body, measured, live, now)
+    notes = _notes(session, team_id, body, measured, live, now, shard_items)
     ahead_seconds = None
     seconds, starts_at, ends_at = None, None, None
     if measured is not None:
@@ -60,6 +60,7 @@ def view_estimate(
         kind=JobKind(body.kind),
         model=body.model,
         items=body.items,
+        images=None if isinstance(body, CaptionEstimate) else body.items * body.options.images,
         seconds=seconds,
         items_per_second=body.items / seconds if seconds else None,
         workers=num_workers,
@@ -112,6 +113,7 @@ def _notes(
     measured: Measured | None,
     live: int,
     now: datetime,
+    shard_items: int,
 ) -> list[str]:
     """What else there is to know, each a sentence."""
     notes = []
@@ -126,7 +128,8 @@ def _notes(
     quota = quotas.quota_of(teams.get_team(session, team_id))
     if quota.per_day is not None:
         used = quotas.uses_of(session, [team_id], day_of(now)).get(team_id, Use()).today
-        if body.items > quota.per_day - used:
+        alone = not used and body.items <= shard_items  # a day's first shard begins however large it is
+        if body.items > quota.per_day - used and not alone:
             days = -(-(body.items - max(0, quota.per_day - used)) // quota.per_day)
             midnights = f"{days} midnight{'s' if days > 1 else ''} UTC"
             notes.append(

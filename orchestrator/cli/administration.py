@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.completion import complete_keys, complete_teams
 from orchestrator.cli.connection import connect
-from orchestrator.cli.output import AsJson, note, print_table, show, told_errors
+from orchestrator.cli.output import AsJson, local_time, note, print_table, show, told_errors
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.sizes import format_size, parse_size
 from orchestrator.domain.turns import MAX_WEIGHT
@@ -19,6 +19,7 @@ from orchestrator.schemas import KeyCreate, KeyView, QuotaUse, QuotaView
 
 IN_FLIGHT = "Items of shards in the queue and in workers' hands."
 PER_DAY = "Items that are computed in a day of UTC."
+QUOTA_OF = "The team's id, as `janus teams list` shows it; without it, the team of the key, which anybody may look at."
 STORED = "Bytes of its uploads and of what its jobs made, such as 500GB or 2TiB."
 
 teams = typer.Typer(no_args_is_help=True, help="Teams: owners of keys and jobs.")
@@ -71,7 +72,7 @@ def weigh_team(
 
 @teams.command("quota")
 def set_quota(
-    team_id: Annotated[str, typer.Argument(metavar="ID", help="The team's id, as `janus teams list` shows it.")],
+    team_id: Annotated[str | None, typer.Argument(metavar="ID", help=QUOTA_OF, autocompletion=complete_teams)] = None,
     in_flight: Annotated[str | None, typer.Option(metavar="ITEMS", help=IN_FLIGHT)] = None,
     per_day: Annotated[str | None, typer.Option(metavar="ITEMS", help=PER_DAY)] = None,
     stored_bytes: Annotated[str | None, typer.Option(metavar="SIZE", help=STORED)] = None,
@@ -84,6 +85,7 @@ def set_quota(
         client = connect()
         view = client.quota(team_id)
         if changes:
+            team_id = view.team_id
             limits = {name: getattr(view, name).limit for name in given}
             view = client.set_quota(team_id, **(limits | {name: limit or None for name, limit in changes.items()}))
     show(view, as_json=as_json, otherwise=lambda: _print_quota(view))
@@ -135,7 +137,7 @@ def create_key(
         key = connect().create_key(KeyCreate.model_validate(wanted))
     show(key, as_json=as_json, otherwise=lambda: print(key.key))
     if not as_json:
-        note("keep it: it is not shown again")
+        note(f"keep it: it is not shown again; its id is {key.id}")
 
 
 @keys.command("list")
@@ -145,8 +147,12 @@ def list_keys(
     """Keys without their secrets."""
     with told_errors():
         found = connect().keys(team)
-    rows = [(k.id, k.team_id, k.name, ",".join(k.scopes), _state(k), k.last_used_at or "never") for k in found]
-    headers = ("ID", "TEAM", "NAME", "SCOPES", "STATE", "LAST USED")
+    rows = [
+        (k.id, k.team_id, k.name, ",".join(k.scopes), _state(k), local_time(k.expires_at, "never"),
+         local_time(k.last_used_at, "never"))
+        for k in found
+    ]  # fmt: skip
+    headers = ("ID", "TEAM", "NAME", "SCOPES", "STATE", "EXPIRES", "LAST USED")
     show(found, as_json=as_json, otherwise=lambda: print_table(headers, rows))
 
 
@@ -161,7 +167,7 @@ def rotate_key(
         key = connect().rotate_key(key_id, overlap_days=overlap_days)
     show(key, as_json=as_json, otherwise=lambda: print(key.key))
     if not as_json:
-        note(f"keep it: it is not shown again; {key_id} ends in {overlap_days} days")
+        note(f"keep it: it is not shown again; its id is {key.id}, and {key_id} ends in {overlap_days} days")
 
 
 @keys.command("revoke")
@@ -183,7 +189,7 @@ def list_audit(
     """Show who changed what: calls with a key, and what operators did at the server."""
     with told_errors():
         found = list(islice(connect().audit(team), limit))
-    rows = [(a.at.isoformat(), a.team_id or "-", a.key_id or "-", a.address, a.action, a.object_id) for a in found]
+    rows = [(local_time(a.at), a.team_id or "-", a.key_id or "-", a.address, a.action, a.object_id) for a in found]
     headers = ("AT", "TEAM", "KEY", "ADDRESS", "ACTION", "OBJECT")
     show(found, as_json=as_json, otherwise=lambda: print_table(headers, rows))
 
@@ -194,5 +200,5 @@ def _state(key: KeyView) -> str:
     if key.expires_at is not None and key.expires_at < datetime.now(UTC):
         return "expired"
     if key.rotated_at is not None and key.expires_at is not None:
-        return f"rotated, ends {key.expires_at:%Y-%m-%d}"
+        return "rotated"
     return "live"

@@ -55,6 +55,13 @@ def local_environment() -> dict[str, str] | None:
     return {**os.environ, **Local().environment()}
 
 
+def local_trouble() -> list[str] | None:
+    """What ails the processes of the local stack, a text of each; None where commands do not use it."""
+    if os.environ.get("JANUS_URL") or not _has_local():
+        return None
+    return [process.trouble for process in Local().status().processes if process.trouble]
+
+
 def connect_for_work(model: str | None) -> Connection:
     """A client for commands that submit: without a server the local stack is started, serving `model`.
 

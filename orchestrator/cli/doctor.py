@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import typer
 
-from orchestrator.cli.connection import connect, local_environment
-from orchestrator.cli.output import ERROR, AsJson, print_json, printable, told_errors
+from orchestrator.cli.connection import connect, local_environment, local_trouble
+from orchestrator.cli.output import ERROR, AsJson, print_json, printable_lines, told_errors
 from orchestrator.client import Client, ClientError, ServerError, TransferFailed
 from orchestrator.domain.disks import is_nearly_full
 from orchestrator.schemas import FindingView, Readiness
@@ -38,7 +38,7 @@ def doctor(as_json: AsJson = False) -> None:
         print_json(findings)
     else:
         for found in findings:
-            print(f"{'ok  ' if found.ok else 'BAD '} {found.check}: {printable(found.finding)}")
+            print(f"{'ok  ' if found.ok else 'BAD '} {found.check}: {printable_lines(found.finding)}")
     if not all(found.ok for found in findings):
         raise typer.Exit(ERROR)
 
@@ -57,6 +57,10 @@ def _seen_from_here(client: Client) -> list[FindingView]:
         findings.append(_try(name, check, client))
         if name == "server" and not _answers(client):
             break  # the others would say the same
+    trouble = local_trouble()
+    if trouble is not None:
+        told = "\n".join(trouble) or "its processes stay up"
+        findings.append(FindingView(check="local stack", ok=not trouble, finding=told))
     return findings
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from orchestrator.cli.output import show
+from orchestrator.cli.output import local_time, show
 from orchestrator.client import format_seconds
 from orchestrator.schemas import EstimateView
 
@@ -16,24 +14,26 @@ def show_estimate(view: EstimateView, *, as_json: bool) -> None:
 def in_words(view: EstimateView) -> list[str]:
     """Sentences, for somebody who decides whether to submit."""
     workers = _count(view.workers, "worker")
-    lines = [f"{_count(view.items, 'item')} of a {view.kind} job of {view.model}"]
+    pictures = f" ({_count(view.images, 'picture')})" if view.images not in (None, view.items) else ""
+    lines = [f"{_count(view.items, 'item')}{pictures} of a {view.kind} job of {view.model}"]
     if view.measured is not None and view.seconds is not None:
         lines[0] += f": {format_seconds(view.seconds)} of work for {workers}"
         measured = view.measured
+        when = f"from {local_time(measured.since)} to {local_time(measured.until)}"
         lines.append(
             f"measured: {_count(measured.items, 'item')} by {_count(measured.workers, 'worker')}, "
-            f"{measured.items_per_second:.3g} items/s each, from {_at(measured.since)} to {_at(measured.until)}"
+            f"{measured.items_per_second:.3g} items/s each, {when}"
         )
     lines.append(_ahead(view))
     if view.starts_at is not None:
-        lines.append(f"begins: {_at(view.starts_at)}")
+        lines.append(f"begins: {local_time(view.starts_at)}")
     if view.ends_at is not None:
-        lines.append(f"done: {_at(view.ends_at)}")
+        lines.append(f"done: {local_time(view.ends_at)}")
     elif view.seconds is not None:
         lines.append("done: not within years, in this window")
     if view.fits_window is not None and view.opens_at is not None and view.closes_at is not None:
         fits = "it fits" if view.fits_window else "it does not fit, and goes on in the next ones"
-        lines.append(f"window: {_at(view.opens_at)} to {_at(view.closes_at)}: {fits}")
+        lines.append(f"window: {local_time(view.opens_at)} to {local_time(view.closes_at)}: {fits}")
     if view.fits_deadline is not None:
         lines.append("deadline: " + ("met" if view.fits_deadline else "not met: what is not done then is cancelled"))
     return [*lines, *(f"note: {note}" for note in view.notes)]
@@ -49,8 +49,3 @@ def _ahead(view: EstimateView) -> str:
 
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}" + ("" if number == 1 else "s")
-
-
-def _at(moment: datetime) -> str:
-    """In the time of this machine."""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"

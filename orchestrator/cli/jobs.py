@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.completion import complete_ended_jobs, complete_jobs, complete_open_jobs
 from orchestrator.cli.connection import connect
-from orchestrator.cli.output import ERROR, AsJson, note, print_json, print_table, show, told_errors
+from orchestrator.cli.output import ERROR, AsJson, local_time, note, print_json, print_table, show, told_errors
 from orchestrator.cli.outputs import ITEMS_PER_TAR, Format, ShardItems, SidecarKind, Tars, WhatExists
 from orchestrator.cli.submit import finish
 from orchestrator.cli.watch import watch
@@ -35,7 +35,16 @@ def list_jobs(
     with told_errors():
         found = [job.view for _, job in zip(range(limit), connect().jobs(state=state), strict=False)]
     rows = [
-        (v.id, v.kind, v.model, _state(v), f"{v.items.finished}/{v.items.total}", v.items.failures, _age(v), v.name)
+        (
+            v.id,
+            v.kind,
+            v.model,
+            _state(v),
+            f"{v.items.finished}/{v.items.total}",
+            v.items.failures,
+            local_time(v.created_at),
+            v.name,
+        )
         for v in found
     ]
     headers = ("ID", "KIND", "MODEL", "STATE", "ITEMS", "FAILED", "CREATED", "NAME")
@@ -136,7 +145,7 @@ def retry(
     """A new job of the items that failed, with the same ids and seeds."""
     with told_errors():
         view = _job(job_id).retry_failures(codes=codes or None).view
-    show(view, as_json=as_json, otherwise=lambda: print(view.id))
+    _made(view, as_json=as_json)
 
 
 @app.command()
@@ -160,7 +169,7 @@ def approve(
     with told_errors():
         changed = {name: value for name, value in options.items() if value is not None}
         view = _job(job_id).approve(sample=sample, **changed).view
-    show(view, as_json=as_json, otherwise=lambda: print(view.id))
+    _made(view, as_json=as_json)
 
 
 @app.command()
@@ -201,6 +210,12 @@ def _job(job_id: str) -> Job:
     return connect().attach(job_id)
 
 
+def _made(view: JobView, *, as_json: bool) -> None:
+    """A new job: its id for scripts, and for people what to do with it."""
+    show(view, as_json=as_json, otherwise=lambda: print(view.id))
+    note(f"watch: janus jobs watch {view.id}; fetch: janus jobs results {view.id} --out ...")
+
+
 def _told(view: JobView, *, as_json: bool) -> None:
     show(view, as_json=as_json, otherwise=lambda: note(describe(view)))
 
@@ -209,15 +224,11 @@ def _state(view: JobView) -> str:
     return f"{view.state}, to approve" if view.waits_for_approval else str(view.state)
 
 
-def _age(view: JobView) -> str:
-    return view.created_at.strftime("%Y-%m-%d %H:%M")
-
-
 def _eta(view: JobView) -> str:
     """By the clock of this machine, and what it comes from; or why nobody knows."""
     if view.eta_at is None:
         return f"not known: {view.eta_basis}" if view.eta_basis else ""
-    return f"{view.eta_at.astimezone():%Y-%m-%d %H:%M}, {view.eta_basis}"
+    return f"{local_time(view.eta_at)}, {view.eta_basis}"
 
 
 def _print_view(view: JobView) -> None:
@@ -235,8 +246,8 @@ def _print_view(view: JobView) -> None:
         ("reason", view.state_reason or view.waiting_reason or ""),
         *_sample_rows(view),
         *((f"options.{name}", value) for name, value in view.options.items() if value is not None),
-        ("created", view.created_at.isoformat(timespec="seconds")),
-        ("finished", view.finished_at.isoformat(timespec="seconds") if view.finished_at else ""),
+        ("created", local_time(view.created_at)),
+        ("finished", local_time(view.finished_at)),
     ]
     print_table(("FIELD", "VALUE"), rows)
 
@@ -246,7 +257,7 @@ def _sample_rows(view: JobView) -> list[tuple[str, str]]:
     rows = {
         "sample": f"{view.sample} of {view.sample_total or 'its'} items" if view.sample else "",
         "approved job": view.approved_job or "",
-        "rejected": view.rejected_at.isoformat(timespec="seconds") if view.rejected_at else "",
+        "rejected": local_time(view.rejected_at),
         "sampled by": view.sampled_by or "",
         "replay of": f"item {view.replay_index} of {view.replay_of}" if view.replay_of else "",
     }

@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from orchestrator.client import ClientError
 from orchestrator.domain.errors import DomainError
+from orchestrator.schemas import finding_message
 
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 OK, ERROR, USAGE, SOME_FAILED = 0, 1, 2, 3  # exit statuses
@@ -26,13 +28,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def fail(message: str) -> typer.Exit:
     """Print an error; raise what this returns."""
-    print(f"janus: {_printable_lines(message)}", file=sys.stderr)
+    print(f"janus: {printable_lines(message)}", file=sys.stderr)
     return typer.Exit(ERROR)
 
 
 def note(message: str) -> None:
     """Something for the person at the terminal; output stays clean."""
-    print(_printable_lines(message), file=sys.stderr, flush=True)
+    print(printable_lines(message), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def told_errors() -> Iterator[None]:
         raise fail(str(error)) from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise fail(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+        raise fail(f"{'.'.join(str(part) for part in first['loc'])}: {finding_message(first)}") from None
     except KeyboardInterrupt:
         raise fail("interrupted; what was submitted goes on, see `janus jobs list`") from None
 
@@ -72,6 +74,11 @@ def printable(text: str) -> str:
     return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) == "Cc" or c in _DIRECTION else c for c in text)
 
 
+def local_time(moment: datetime | None, otherwise: str = "") -> str:
+    """A moment by the clock of this machine, with its zone."""
+    return otherwise if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"
+
+
 def show(value: Any, *, as_json: bool, otherwise: Callable[[], None]) -> None:
     """JSON where it is asked for, else what `otherwise` prints."""
     if as_json:
@@ -80,7 +87,8 @@ def show(value: Any, *, as_json: bool, otherwise: Callable[[], None]) -> None:
         otherwise()
 
 
-def _printable_lines(message: str) -> str:
+def printable_lines(message: str) -> str:
+    """The same of several lines."""
     return "\n".join(printable(line) for line in message.split("\n"))
 
 

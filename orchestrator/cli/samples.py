@@ -37,11 +37,14 @@ def decide(job: Job, output: Output, sources: Any, *, as_json: bool) -> Job:
 def _show(job: Job, output: Output, sources: Any) -> None:
     view = job.view
     note(f"{view.items.total} of {view.sample_total} items, {view.items.failures} failed:")
+    rows = [_row(line) for line in islice(job.results(), ROWS)]
     if sys.stdout.isatty():
-        said = "CAPTION" if view.kind is JobKind.caption else "PROMPT"
-        print_table(("ID", said), [_row(line) for line in islice(job.results(), ROWS)])
-        if view.items.total > ROWS:
-            note(f"… and {view.items.total - ROWS} more: janus jobs results {job.id}")
+        print_table(("ID", "CAPTION" if view.kind is JobKind.caption else "PROMPT"), rows)
+    else:  # where scripts read the output
+        for item_id, said in rows:
+            note(f"  {item_id}: {said}")
+    if view.items.total > ROWS:
+        note(f"… and {view.items.total - ROWS} more: janus jobs results {job.id}")
     sheet = output.path.parent / f"{output.path.stem}-sample.jpg"
     try:
         note(f"contact sheet: {job.contact_sheet(sheet, sources)}")

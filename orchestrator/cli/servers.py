@@ -70,6 +70,9 @@ def status(as_json: AsJson = False) -> None:
             note(found.error)
         rows = [(p.name, p.pid or "", "yes" if p.alive else "no", p.restarts, p.port or "") for p in found.processes]
         print_table(("PROCESS", "PID", "ALIVE", "RESTARTS", "PORT"), rows)
+        for process in found.processes:
+            if process.trouble:
+                note(process.trouble)
     if not found.running:
         raise typer.Exit(ERROR)
 

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from orchestrator.cli.completion import complete_jobs
@@ -33,7 +33,16 @@ from orchestrator.domain.jobs import JobState
 from orchestrator.schemas import JobView
 
 LOOK_SECONDS = 1.0
-BAR_WIDTH = 24
+BAR_WIDTH = 16
+COLUMNS = (  # on a narrow terminal a name is cut and a reason folded; ids and numbers stay whole
+    Column("ID", no_wrap=True),
+    Column("NAME", no_wrap=True, overflow="ellipsis", max_width=32),
+    Column("STATE", no_wrap=True),
+    Column("", no_wrap=True),
+    Column("ITEMS", no_wrap=True),
+    Column("FAILED", no_wrap=True),
+    Column("HOW IT GOES", overflow="fold"),
+)
 WATCHED = "Jobs to follow; without one, all of the team's that are open, those that come meanwhile too."
 AS_JSON = "Print a line of JSON for each change of a job."
 
@@ -114,7 +123,7 @@ def _follow(watched: Watched, tell: Callable[[list[JobView], str], None]) -> Non
 
 def _as_table(live: Live) -> Callable[[list[JobView], str], None]:
     def tell(views: list[JobView], trouble: str) -> None:
-        table = Table("ID", "NAME", "STATE", "", "ITEMS", "FAILED", "HOW IT GOES", caption=trouble or None)
+        table = Table(*COLUMNS, caption=trouble or None)
         for view in views:
             table.add_row(*_row(view))
         live.update(table, refresh=True)
@@ -127,7 +136,7 @@ def _row(view: JobView) -> tuple[Text | ProgressBar, ...]:
     bar = ProgressBar(total=items.total or None, completed=items.finished, width=BAR_WIDTH, pulse=not items.total)
     how = view.state_reason or describe_rate(view)
     texts = [view.id, view.name, view.state, f"{items.finished}/{items.total}", str(items.failures or ""), how]
-    cells = [Text(printable(text), overflow="fold") for text in texts]
+    cells = [Text(printable(text)) for text in texts]
     return (*cells[:3], bar, *cells[3:])
 
 

@@ -22,6 +22,7 @@ from orchestrator.client._sheets import draw_sheet
 from orchestrator.client._steps import Pause, Steps, Stream, work
 from orchestrator.client._transfers import Transfers
 from orchestrator.client._verify import Verification, verify_job
+from orchestrator.domain.jobs import JobState
 from orchestrator.schemas import (
     ApproveCreate,
     DownloadsCreate,
@@ -308,6 +309,9 @@ class JobCalls(Generic[J]):
         for line in (yield from work(partial(shard_lines, self, page.parts))):
             if line["index"] == index:
                 return cast(ResultLine, line)
+        total = self.view.items.total
+        if self.view.state is not JobState.accepted and index >= total > 0:
+            raise NoResult(f"{self.id} has no item {index}: it has {total}, from 0 to {total - 1}")
         raise NoResult(f"item {index} of {self.id} has no result; `janus jobs show {self.id}` says how the job stands")
 
     def look_at_edits(self) -> Stream[EditView, None]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from orchestrator.client._errors import InvalidOption
 from orchestrator.domain.errors import DomainError
 from orchestrator.domain.jobs import CaptionOptions, GenerateOptions, JobKind, check_option_types
+from orchestrator.schemas import finding_message
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -37,4 +38,4 @@ def build_request(shape: type[R], **values: Any) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InvalidOption(f"{where}: {first['msg']} (given: {first['input']!r})") from error
+        raise InvalidOption(f"{where}: {finding_message(first)} (given: {first['input']!r})") from error

@@ -223,7 +223,7 @@ class Submission(Generic[J]):
                 columns = Columns(None, id_column, prompt_column)
                 drawn = cast(GenerateOptions, checked)
                 items = _prompts(sources, file, columns, template, sweep, drawn, options)
-            guard = Guard.of(which, out, existing)
+            guard = Guard.of(which, out, existing, only_counts=True)
             num_items = yield from work(lambda: sum(1 for _ in guard.wanted(items)))
             if not num_items:
                 raise guard.nothing_left()

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from orchestrator.db import events, webhooks
+from orchestrator.db import events, overview, webhooks
 from orchestrator.db.shards import IN_FLIGHT
 from orchestrator.db.tables import FailureRow, JobRow, ShardRow
 from orchestrator.domain.errors import Conflict, NotFound
@@ -122,7 +122,8 @@ def create_retry(
     if not JobState(job.state).ended or not job.num_failures:
         raise Conflict(f"{job.id} is {job.state} with {job.num_failures} failures; there is nothing to retry")
     if codes and not _has_failures(session, job.id, codes):
-        raise Conflict(f"no item of {job.id} failed with {' or '.join(codes)}; there is nothing to retry")
+        known = ", ".join(overview.codes_of(session, job.id))
+        raise Conflict(f"no item of {job.id} failed with {' or '.join(codes)}; its failures are {known}")
     kind = JobKind(job.kind)
     return create_job(
         session,

@@ -27,15 +27,15 @@ class FailureGroup:
 
 def failure_groups(session: Session, job_id: str, *, examples: int) -> list[FailureGroup]:
     """By code, the most frequent first. Each code is counted along its own stretch of the index, and only so far."""
-    counts = {code: _count_code(session, job_id, code) for code in _codes(session, job_id)}
+    counts = {code: _count_code(session, job_id, code) for code in codes_of(session, job_id)}
     return [
         FailureGroup(code, count, list_by_code(session, job_id, code, after_index=-1, limit=examples))
         for code, count in sorted(counts.items(), key=lambda pair: -pair[1])
     ]
 
 
-def _codes(session: Session, job_id: str) -> list[str]:
-    """The codes that occur."""
+def codes_of(session: Session, job_id: str) -> list[str]:
+    """The codes with which items of a job failed."""
     known = func.unnest(literal(sorted(FAILURE_CODES), ARRAY(Text))).column_valued("known_code")
     occurs = select(FailureRow.index).where(FailureRow.job_id == job_id, FailureRow.code == known).exists()
     return list(session.scalars(select(known).where(occurs)))

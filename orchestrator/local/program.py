@@ -28,6 +28,7 @@ class Program:
         self.home, self.name, self.command, self.env = home, name, list(command), dict(env)
         self.patience_seconds = patience_seconds
         self.restarts = 0
+        self.quick_ends = 0  # how often in a row it ended by itself before it had settled
         self._child: Identity | None = None
         self._wanted = True
         self._started_at = 0.0
@@ -65,6 +66,8 @@ class Program:
         if self._child is not None and self._child.find() is not None:
             if self._kill_at is not None and now >= self._kill_at:
                 self._signal(signal.SIGKILL)
+            if now - self._started_at >= SETTLED_SECONDS:
+                self.quick_ends = 0
             return
         if self._child is not None:
             self._note_end(now)
@@ -86,13 +89,14 @@ class Program:
         asked, self._kill_at, self._child = self._kill_at is not None, None, None
         self._record_path.unlink(missing_ok=True)
         if asked:
-            self._start_at, self._delay_seconds = now, FIRST_DELAY_SECONDS
+            self._start_at, self._delay_seconds, self.quick_ends = now, FIRST_DELAY_SECONDS, 0
             return
         if now - self._started_at >= SETTLED_SECONDS:
             self._delay_seconds = FIRST_DELAY_SECONDS
         self._start_at = now + self._delay_seconds
         self._delay_seconds = min(2 * self._delay_seconds, MAX_DELAY_SECONDS)
         self.restarts += 1
+        self.quick_ends += 1
 
     def _start(self, now: float) -> None:
         children.end_orphan(self._record_path, self.patience_seconds)

@@ -16,9 +16,10 @@ from orchestrator.local import children
 from orchestrator.local.children import Identity, Record
 from orchestrator.local.errors import LocalError, StackError, last_lines
 from orchestrator.local.files import locked, log_path, make_folder
-from orchestrator.local.state import StackState, Wanted
+from orchestrator.local.state import ProcessState, StackState, Wanted
 
 SUPERVISOR = (sys.executable, "-m", "orchestrator.local.supervisor")
+TROUBLED_ENDS = 2  # in a row; one may be an accident
 HOPELESS_RESTARTS = 3  # a process that ended so often while the stack was starting will not get better
 
 
@@ -36,13 +37,14 @@ class StackInfo:
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """One process of the stack; `pid` is None while it waits to be started again."""
+    """One process of the stack; `pid` is None while it waits to be started again, `trouble` is why that is often."""
 
     name: str
     pid: int | None
     alive: bool
     restarts: int
     port: int | None
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,28 @@ def status(home: Path) -> StackStatus:
     running = _find_supervisor(home) is not None
     phase = state.phase if running or state.phase == "failed" else "stopped"
     processes = [
-        ProcessStatus(p.name, p.pid if running else None, running and p.pid is not None, p.restarts, p.port)
+        ProcessStatus(
+            p.name,
+            p.pid if running else None,
+            running and p.pid is not None,
+            p.restarts,
+            p.port,
+            _trouble(home, p) if running else "",
+        )
         for p in state.processes
     ]
     return StackStatus(running, phase, state.error, state.url, list(Wanted.read(home).models), processes)
+
+
+def _trouble(home: Path, process: ProcessState) -> str:
+    """Why a process that keeps ending does so, as far as its log tells; empty for others."""
+    if process.quick_ends < TROUBLED_ENDS:
+        return ""
+    log = home / "logs" / f"{process.name}.log"
+    return (
+        f"{process.name} ended {process.quick_ends} times soon after its start, and is started again and again. "
+        f"Its log is {log}; the end of it:\n{last_lines(log)}"
+    )
 
 
 def set_models(home: Path, models: Sequence[str], workers: int = 1) -> None:

@@ -11,13 +11,14 @@ from orchestrator.local.files import read_json, write_json
 
 @dataclass(frozen=True)
 class ProcessState:
-    """One process as the supervisor last saw it."""
+    """One process as the supervisor last saw it; `quick_ends` says how often in a row it ended soon after its start."""
 
     name: str
     pid: int | None
     restarts: int
     port: int | None = None
     ending: bool = False
+    quick_ends: int = 0
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ class Supervisor:
     def _write(self, phase: str, error: str = "") -> None:
         servers = [ProcessState(s.name, s.pid, self.server_restarts[s.name], s.port) for s in self.servers.all]
         programs = [
-            ProcessState(p.name, p.pid, p.restarts, self.api_port if p.name == "api" else None, p.ending)
+            ProcessState(p.name, p.pid, p.restarts, self.api_port if p.name == "api" else None, p.ending, p.quick_ends)
             for p in (*self.programs, *self.workers)
             if p.pid is not None or not p.ending
         ]

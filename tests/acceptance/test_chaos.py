@@ -48,3 +48,12 @@ def test_worker_that_dies_in_the_middle_of_a_shard_repeats_eight_items_at_most(w
     repeated, findings = scripted.repeats(world, tmp_path / "book", turns=9)
     assert findings.ok, findings
     assert 0 <= repeated <= 8
+
+
+@pytest.mark.timeout(300)
+def test_checker_sees_what_a_frozen_worker_does_without_the_fence(world: World) -> None:
+    world.set_off("fence")
+    findings = scripted.zombie(world)
+    world.set_off("")
+    assert findings.twice
+    assert not findings.ok

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 
@@ -27,19 +28,22 @@ def _fence_off() -> None:
     from orchestrator.db import events, leases, shards
     from orchestrator.db.tables import ShardRow
 
-    def append_part(session: Any, shard_id: int, attempt: int, part: Any, failures: Any) -> None:
+    def append_part(
+        session: Any, shard_id: int, attempt: int, part: Any, failures: Any, identities: Any = MappingProxyType({})
+    ) -> None:
         shard = session.get_one(ShardRow, shard_id, with_for_update=True)
         shard.parts = [*shard.parts, part.as_json()]
         shard.num_results += part.num_results
         shard.num_failures += part.num_failures
+        shard.num_reused += part.num_reused
         shards.insert_failures(session, shard.job_id, failures)
 
-    def fenced(session: Any, shard_id: int, attempt: int, **values: Any) -> str:
+    def fenced(session: Any, shard_id: int, attempt: int, **values: Any) -> tuple[str, int]:
         shard = session.get_one(ShardRow, shard_id, with_for_update=True)
         for name, value in values.items():
             setattr(shard, name, value)
         events.record(session, "shard.unfenced", job_id=shard.job_id, shard_id=shard_id, attempt=attempt)
-        return str(shard.job_id)
+        return shard.job_id, 0
 
     leases.append_part, leases._fenced = append_part, fenced
     leases.find_stops = lambda session, held: {}

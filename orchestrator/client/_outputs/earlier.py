@@ -21,8 +21,8 @@ from orchestrator.domain.jobs import JobKind
 from orchestrator.domain.urls import is_url
 
 CHOICES = (
-    "say existing skip (keep what is there and do the rest), overwrite, or for .txt sidecars append or prepend; "
-    "or take another place"
+    "say skip (keep what is there and do the rest), overwrite, or for .txt sidecars append or prepend: "
+    '`--existing skip`, existing="skip"; or take another place'
 )
 
 
@@ -77,14 +77,27 @@ class Guard:
         self._num_skipped = 0
 
     @classmethod
-    def of(cls, kind: JobKind, out: str | Path | Output | None, existing: Existing | str | None) -> Guard:
-        """Raises BadOutput where the output cannot be written, or holds results and nobody said what to do."""
+    def of(
+        cls,
+        kind: JobKind,
+        out: str | Path | Output | None,
+        existing: Existing | str | None,
+        *,
+        only_counts: bool = False,
+    ) -> Guard:
+        """Raises BadOutput where the output cannot be written, or holds results and nobody said what to do.
+
+        Args:
+            only_counts: nothing will be written, so that what is there is in nobody's way.
+        """
         if out is None:
             if existing is not None:
                 raise BadOutput(f"existing={existing!r} is about an output; give out= too")
             return cls(kind, None)
         output = out if isinstance(out, Output) else Output.of(out, existing=existing)
         output.check_for(kind)
+        if output.existing is None and only_counts:
+            return cls(kind, None)
         if output.existing is None:
             _require_nothing_there(output)
         return cls(kind, output)

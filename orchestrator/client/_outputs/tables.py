@@ -26,10 +26,21 @@ CSV_FIELDS = {
         "num_tokens",
         "finish_reason",
         "seed",
+        "model",
+        "revision",
         "failure_code",
         "failure_message",
     ),
-    JobKind.generate: ("index", "id", "prompt", "files", "failure_code", "failure_message"),
+    JobKind.generate: (
+        "index",
+        "id",
+        "prompt",
+        "files",
+        "model",
+        "revision",
+        "failure_code",
+        "failure_message",
+    ),
 }
 
 

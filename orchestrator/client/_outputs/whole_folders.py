@@ -43,7 +43,8 @@ def drafted_folder(output: Output) -> Iterator[Path]:
 def _require_replaceable(output: Output) -> None:
     found = list(output.path.iterdir()) if output.path.is_dir() else []
     if found and output.existing is not Existing.overwrite:
-        raise BadOutput(f"{output.path} is not empty; take another folder, or say existing overwrite")
+        overwrite = '`--existing overwrite`, existing="overwrite"'
+        raise BadOutput(f"{output.path} is not empty; take another folder, or say overwrite: {overwrite}")
     for entry in found:
         if not any(fnmatch.fnmatch(entry.name, pattern) for pattern in OUR_FILES[output.form]):
             raise BadOutput(f"{entry} is not of a {output.form} folder, so {output.path} is not replaced; take another")

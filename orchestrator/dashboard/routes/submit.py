@@ -25,7 +25,7 @@ from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.jobs import MAX_PREFIX_LENGTH, CaptionOptions, GenerateOptions, JobKind
 from orchestrator.domain.names import IMAGE_SUFFIXES
 from orchestrator.domain.windows import MAX_LENGTH
-from orchestrator.schemas import JobCreate, UploadUrlsCreate
+from orchestrator.schemas import JobCreate, UploadUrlsCreate, finding_message
 
 router = APIRouter(prefix="/new")
 PREVIEWED = 20
@@ -70,7 +70,7 @@ def submit(
     except InvalidRequest as error:
         return _form(request, session, services, kind, form, why=error.message)
     except ValidationError as error:
-        why = "; ".join(str(finding["msg"]).removeprefix("Value error, ") for finding in error.errors()[:3])
+        why = "; ".join(finding_message(finding) for finding in error.errors()[:3])
         return _form(request, session, services, kind, form, why=why)
     return go_to(f"/jobs/{made.id}?note=submitted")
 
