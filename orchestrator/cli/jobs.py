@@ -95,6 +95,21 @@ def results(
 
 
 @app.command()
+def sheet(
+    job_id: JobId,
+    out: Annotated[Path, typer.Option(help="The picture to write, a .jpg.")] = Path("sheet.jpg"),
+    sources: Annotated[
+        list[str] | None, typer.Option("--source", help="What was captioned, as it was given then; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A contact sheet of a job's first results: captions with their pictures, or drawn pictures with their prompts."""
+    with told_errors():
+        path = connect().attach(job_id).contact_sheet(out, sources)
+    show({"job": job_id, "path": str(path)}, as_json=as_json, otherwise=lambda: note(f"contact sheet: {path}"))
+
+
+@app.command()
 def failures(job_id: JobId, as_json: AsJson = False) -> None:
     """Items without a result, and why."""
     with told_errors():

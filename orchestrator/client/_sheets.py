@@ -60,13 +60,13 @@ def first_lines(job: JobCalls[Any], limit: int) -> Stream[Line, None]:
 
 
 def drawn_tiles(job: JobCalls[Any], lines: Sequence[Line]) -> Steps[list[Labelled]]:
-    """The first picture of each line, and its prompt."""
+    """The first picture of each line, its id and its prompt: of a sweep the id says what was swept."""
     first = [next(images_of(Merged(line, line["index"])), None) for line in lines]
     data = iter((yield from fetch_images(job, [image for image in first if image is not None])))
     tiles = []
     for line, image in zip(lines, first, strict=True):
         picture = None if image is None else _small(io.BytesIO(next(data)))
-        tiles.append((picture, words_of(line)))
+        tiles.append((picture, f"{line['id']}: {words_of(line)}"))
     return tiles
 
 

@@ -26,6 +26,7 @@ class Place:
 
     what: Literal["upload", "job"]
     id: str
+    team_id: str
     prefix: str
 
 
@@ -43,7 +44,7 @@ def list_due(session: Session, now: datetime, *, limit: int) -> list[Place]:
         statement = select(TeamRow.id, due.c.id, due.c.measure_at).join(due, true())
         for team_id, row_id, at in session.execute(statement.where(TeamRow.quota_stored_bytes.is_not(None))):
             prefix = upload_prefix(team_id, row_id) if what == "upload" else f"jobs/{row_id}/"
-            found.append((at, Place("upload" if what == "upload" else "job", row_id, prefix)))
+            found.append((at, Place("upload" if what == "upload" else "job", row_id, team_id, prefix)))
     return [place for _, place in sorted(found, key=lambda pair: pair[0])[:limit]]
 
 

@@ -29,21 +29,20 @@ class Meter:
         self._one_by_one = OneByOne("meter", "place")
 
     def run_once(self, now: datetime) -> int:
-        """Measure what is due, and sum up for each team; how many places. Only one process does at a time."""
+        """Measure what is due, and sum up for teams of which something was; how many places. One process at a time."""
         with self._sessions() as lock:
             if not try_lock(lock, "meter"):
                 return 0
             with self._sessions() as session:
                 due = stored.list_due(session, now, limit=AT_ONCE)
-            end_at = time.monotonic() + ROUND_SECONDS
-            measured = self._one_by_one.run(due, lambda place: self._measure(place, end_at), _say_nothing)
+            end_at, team_ids = time.monotonic() + ROUND_SECONDS, set[str]()
+            measured = self._one_by_one.run(due, lambda place: self._measure(place, end_at, team_ids), _say_nothing)
             with self._sessions.begin() as session:
-                age = timedelta() if measured else SUM_EVERY
-                for team_id in stored.list_outdated(session, now, older_than=age):
+                for team_id in sorted(team_ids.union(stored.list_outdated(session, now, older_than=SUM_EVERY))):
                     stored.sum_up(session, team_id)
         return measured
 
-    def _measure(self, place: Place, end_at: float) -> bool:
+    def _measure(self, place: Place, end_at: float, team_ids: set[str]) -> bool:
         began = time.monotonic()
         if began > end_at:
             return False
@@ -53,6 +52,7 @@ class Meter:
         pause = timedelta(seconds=max(self._again_seconds, 20 * (time.monotonic() - began)))
         with self._sessions.begin() as session:
             stored.note(session, place, num_bytes, looked_at=looked_at, pause=pause)
+        team_ids.add(place.team_id)
         return True
 
 

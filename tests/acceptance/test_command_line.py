@@ -8,8 +8,10 @@ import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.system import System
 
@@ -85,6 +87,30 @@ def test_changes_say_what_they_did_in_json(system: System) -> None:
         job.wait(60)
         told = json.loads(system.janus("jobs", "delete", job.id, "--json").stdout)
         assert told == {"id": job.id, "deleted": True}
+
+
+def test_sheet_shows_what_a_sweep_made(system: System, tmp_path: Path) -> None:
+    with system.client() as client:
+        job = client.generate(["a red circle"], sweep={"guidance": [1, 2], "seed": [3, 4]})
+        job.wait(timeout_seconds=120)
+    told = system.janus("jobs", "sheet", job.id, "--out", str(tmp_path / "sheet.jpg"))
+    assert (told.returncode, told.stderr.strip()) == (0, f"contact sheet: {tmp_path / 'sheet.jpg'}")
+    with Image.open(tmp_path / "sheet.jpg") as sheet:
+        colours = {len(sheet.crop((left, 104, left + 224, 328)).getcolors(2**16) or [()] * 2**16) for left in (12, 720)}
+    assert min(colours) > 1, "four pictures beside each other"
+
+
+def test_quota_and_refusals_say_what_to_do(system: System) -> None:
+    with system.client() as client:
+        job = client.generate(["a", ""])
+        job.wait(timeout_seconds=120)
+    assert "items in flight\t0\tnone" in system.janus("teams", "quota").stdout
+    told = system.janus("jobs", "retry", job.id, "--code", "nonsense")
+    assert (told.returncode, "its failures are prompt_empty" in told.stderr) == (1, True), told.stderr
+    told = system.janus("replay", job.id, "7")
+    assert f"{job.id} has no item 7: it has 2, from 0 to 1" in told.stderr
+    told = system.janus("jobs", "retry", job.id)
+    assert f"janus jobs results {told.stdout.strip()}" in told.stderr
 
 
 def test_tab_offers_commands_jobs_and_models(system: System) -> None:

@@ -162,6 +162,11 @@ def test_nobody_looks_without_a_session(site: Site) -> None:
     assert client.get("/v1/jobs").status_code == 401, "the API takes no cookie"
 
 
+def test_a_jobs_address_cut_short_leads_to_the_jobs(site: Site) -> None:
+    answer = site.browser(site.owner).get("/jobs")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
 def test_a_session_opens_nothing_of_the_api(site: Site) -> None:
     client = site.browser(site.owner)
     assert client.get("/").status_code == 200

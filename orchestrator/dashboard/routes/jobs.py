@@ -62,6 +62,12 @@ def list_jobs(
     return render(request, "jobs.html", found=found, state=state, cursor=cursor)
 
 
+@router.get("/jobs")
+def find_jobs(caller: AnyCaller) -> Response:
+    """Where somebody looks who cuts a job's address short."""
+    return go_to("/")
+
+
 @router.get("/live/jobs")
 def follow_jobs(caller: Reader, services: AppServices, state: State = None, cursor: Cursor = "") -> Response:
     before = decode_cursor(cursor) if cursor else None
