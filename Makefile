@@ -39,7 +39,7 @@ full-size: $(READY) ## build, load and run random models of full size: 8 GB of d
 	$(PYTEST) -m full_size -s
 
 fuzz: $(READY) ## made-up requests at every operation of the API, 10,000 and more; some minutes. EXAMPLES=... SEED=...
-	FUZZ_EXAMPLES=$(or $(EXAMPLES),500) FUZZ_SEED=$(or $(SEED),1) $(PYTEST) -s tests/integration/test_fuzz.py
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(or $(SEED),1) $(PYTEST) -s -o timeout=3600 tests/integration/test_fuzz.py
 
 up: $(READY) ## start the local stack with the models of last time
 	$(BIN)/janus up

@@ -5,14 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from orchestrator.domain.sizes import format_size
 
 __all__ = [
     "ago",
     "clock",
+    "commands",
     "count",
     "duration",
     "minute",
+    "option",
     "plural",
     "rate",
     "share",
@@ -96,6 +100,21 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 def size(num_bytes: int) -> str:
     return format_size(num_bytes)
+
+
+def option(value: Any) -> str:
+    """What an option is set to, in words where that is nothing."""
+    if value is None:
+        return "the model's own"
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
+    return "none" if value == "" else str(value)
+
+
+def commands(text: str) -> Markup:
+    """A sentence with what stands in backticks as code; the rest is escaped."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def short_sha(text: str) -> str:

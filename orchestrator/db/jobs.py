@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, select, true, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from orchestrator.db import events, overview, webhooks
 from orchestrator.db.shards import IN_FLIGHT
-from orchestrator.db.tables import FailureRow, JobRow, ShardRow
+from orchestrator.db.tables import FailureRow, JobRow, ShardRow, TeamRow
 from orchestrator.domain.errors import Conflict, NotFound
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.jobs import ENDED, Counts, JobKind, JobState, Options, end_state, options_for
 from orchestrator.domain.shards import ShardState
 
 RECENT = timedelta(minutes=15)  # what a job's pace is measured over
+PER_TEAM = 16  # of a team's jobs at a look, whichever is next: more than are read or merged at once
 
 
 def create_job(
@@ -292,9 +293,13 @@ def resume(session: Session, job: JobRow) -> None:
         events.record(session, "job.resumed", job_id=job.id)
 
 
-def list_unread(session: Session) -> Sequence[str]:
-    """Ids of jobs whose input is still to be read: the oldest of each team, then the second oldest, and so on."""
-    return session.scalars(_unread()).all()
+def list_unread(session: Session, *, without: Collection[Hashable] = ()) -> Sequence[str]:
+    """Ids of jobs whose input is still to be read: the oldest of each team, then the second oldest, and a few more.
+
+    Args:
+        without: jobs to leave out.
+    """
+    return session.scalars(_unread(), {"without": list(without)}).all()
 
 
 @cache  # asked many times a second, and slow to make
@@ -335,9 +340,9 @@ def fail(session: Session, job_id: str, reason: str) -> bool:
     return failed
 
 
-def list_to_finish(session: Session) -> Sequence[str]:
-    """Ids of jobs with nothing left to run: to be merged, or half merged by a finisher that died."""
-    return session.scalars(_to_finish()).all()
+def list_to_finish(session: Session, *, without: Collection[Hashable] = ()) -> Sequence[str]:
+    """Ids of jobs with nothing left to run: to be merged, or half merged by a finisher that died. In turns too."""
+    return session.scalars(_to_finish(), {"without": list(without)}).all()
 
 
 @cache
@@ -394,7 +399,8 @@ def finish(session: Session, job: JobRow, counts: Counts, manifest_sha256: str) 
 
 
 def _in_turns(condition: ColumnElement[bool], served_at: InstrumentedAttribute[datetime | None]) -> Select[str]:
-    """Ids of such jobs. A job's turn: its place among those of its team, behind what the team had in the last minute.
+    """Ids of such jobs, the oldest of each team. A job's turn: its place among those, behind what the team had in the
+    last minute.
 
     Args:
         served_at: when it was done; the transaction's time, as no index answers for a clock that goes on.
@@ -407,9 +413,18 @@ def _in_turns(condition: ColumnElement[bool], served_at: InstrumentedAttribute[d
         .group_by(earlier.team_id)
         .subquery()
     )
-    place = func.row_number().over(partition_by=JobRow.team_id, order_by=(JobRow.created_at, JobRow.id))
-    statement = select(JobRow.id).outerjoin(had, had.c.team_id == JobRow.team_id).where(condition)
-    return statement.order_by(func.coalesce(had.c.jobs, 0) + place, JobRow.created_at)
+    without = JobRow.id.not_in(bindparam("without", expanding=True))
+    some = (
+        select(JobRow.id, JobRow.created_at)
+        .where(JobRow.team_id == TeamRow.id, condition, without)
+        .order_by(JobRow.created_at, JobRow.id)
+        .limit(PER_TEAM)
+        .lateral("some")
+    )
+    place = func.row_number().over(partition_by=TeamRow.id, order_by=(some.c.created_at, some.c.id))
+    statement = select(some.c.id).select_from(TeamRow).join(some, true())
+    statement = statement.outerjoin(had, had.c.team_id == TeamRow.id)
+    return statement.order_by(func.coalesce(had.c.jobs, 0) + place, some.c.created_at)
 
 
 def _changed(session: Session, statement: Any) -> bool:

@@ -163,6 +163,20 @@ class JobRow(Table):
         Index("ix_jobs_team_id_created_at_id", "team_id", "created_at", "id"),
         Index("ix_jobs_open", "state", postgresql_where=text("state IN ('accepted', 'running', 'finishing')")),
         Index(
+            "ix_jobs_unread",
+            "team_id",
+            "created_at",
+            "id",
+            postgresql_where=text("state = 'accepted' AND cancel_requested_at IS NULL"),
+        ),
+        Index(
+            "ix_jobs_unfinished",
+            "team_id",
+            "created_at",
+            "id",
+            postgresql_where=text("state IN ('accepted', 'running', 'finishing')"),
+        ),
+        Index(
             "ix_jobs_turn",
             "model",
             "team_id",

@@ -20,11 +20,12 @@ MAX_KEY_DAYS = 36_500
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: the team of a valid key, and what the key may do."""
+    """Who asks: the team of a valid key, and what the key may do. team_name: for those who look at pages."""
 
     team_id: str
     key_id: str
     scopes: frozenset[str]
+    team_name: str = ""
 
 
 def create_team(session: Session, name: str) -> TeamRow:
@@ -143,8 +144,9 @@ def find_caller(session: Session, key_text: str) -> Caller | None:
 
 def find_live_key(session: Session, key_id: str) -> Caller | None:
     """Who holds the key of this id, for those who proved it before; None once it was revoked or has expired."""
-    row = session.scalars(select(KeyRow).where(KeyRow.id == key_id, _is_live())).first()
-    return None if row is None else Caller(row.team_id, row.id, frozenset(row.scopes))
+    statement = select(KeyRow, TeamRow.name).join(TeamRow, TeamRow.id == KeyRow.team_id)
+    found = session.execute(statement.where(KeyRow.id == key_id, _is_live())).first()
+    return None if found is None else Caller(found[0].team_id, key_id, frozenset(found[0].scopes), found[1])
 
 
 def _is_live() -> ColumnElement[bool]:

@@ -53,7 +53,7 @@ class Finisher:
     def run_once(self, now: datetime) -> int:
         """Merge and end the next job that has nothing left to run; 1 if there was one. Teams take turns."""
         with self._sessions() as session:
-            job_ids = jobs.list_to_finish(session)
+            job_ids = jobs.list_to_finish(session, without=self._one_by_one.held)
         return self._one_by_one.run(job_ids, self._finish, self._note_trouble, at_most=1)
 
     def _note_trouble(self, job_id: str, tries: int, error: Exception) -> None:

@@ -28,6 +28,11 @@ class OneByOne:
         self._clock = clock
         self._failed: dict[Hashable, tuple[int, float]] = {}
 
+    @property
+    def held(self) -> list[Hashable]:
+        """What waits for its next try, so that whoever lists some of many can leave it out."""
+        return [thing for thing in self._failed if not self._is_due(thing)]
+
     def run(
         self,
         things: Iterable[T],
@@ -43,7 +48,7 @@ class OneByOne:
             at_most: end after so many were done, to look afresh whose turn it is.
         """
         every = list(things)
-        for gone in self._failed.keys() - set(every):
+        for gone in self._failed.keys() - set(every) - set(self.held):
             del self._failed[gone]
         done = 0
         for thing in every:

@@ -65,7 +65,7 @@ class Reader:
     def run_once(self, now: datetime) -> int:
         """Read the input of the accepted job whose turn it is; 1 if there was one. Teams take turns."""
         with self._sessions() as session:
-            job_ids = jobs.list_unread(session)
+            job_ids = jobs.list_unread(session, without=self._one_by_one.held)
         return self._one_by_one.run(job_ids, self._read, self._give_up, at_most=1)
 
     def _read(self, job_id: str) -> bool:

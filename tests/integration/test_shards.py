@@ -522,8 +522,8 @@ def test_reader_and_finisher_that_come_late_do_no_work_twice(world: World, monke
     world.write(message, [0, 1, 2, 3])
     world.finish(message)
     world.finisher.run_once(world.now())
-    monkeypatch.setattr(jobs, "list_unread", lambda session: [job_id])
-    monkeypatch.setattr(jobs, "list_to_finish", lambda session: [job_id])
+    monkeypatch.setattr(jobs, "list_unread", lambda session, without: [job_id])
+    monkeypatch.setattr(jobs, "list_to_finish", lambda session, without: [job_id])
     monkeypatch.setattr(world.store, "put", lambda *_: pytest.fail("it wrote again"))
     assert Reader(world.sessions, world.store, max_item_line_bytes=100).run_once(world.now()) == 0
     assert world.finisher.run_once(world.now()) == 0

@@ -37,6 +37,20 @@ def test_after_signing_in_nobody_is_sent_away(path: str) -> None:
     assert local_path("/jobs/x?note=a") == "/jobs/x?note=a"
 
 
+def test_options_read_as_words() -> None:
+    given = (None, "", [], ["a cat", "red"], 0, 1.5, "heun")
+    assert [formats.option(value) for value in given] == [
+        "the model's own", "none", "none", "a cat, red", "0", "1.5", "heun",
+    ]  # fmt: skip
+
+
+def test_commands_in_a_sentence_are_code_and_nothing_else_is() -> None:
+    assert formats.commands("paused: `janus jobs resume <x>` goes on & on") == (
+        "paused: <code>janus jobs resume &lt;x&gt;</code> goes on &amp; on"
+    )
+    assert formats.commands("<b> & `") == "&lt;b&gt; &amp; <code></code>"
+
+
 def test_shares_are_never_all_before_all_is_there() -> None:
     assert [formats.whole(*pair) for pair in ((0, 0), (0, 9), (1, 10**6), (999_999, 10**6), (5, 5), (1, 3))] == [
         "0%", "0%", "0.1%", "99.9%", "100%", "33%",
