@@ -48,8 +48,9 @@ class OneByOne:
             at_most: end after so many were done, to look afresh whose turn it is.
         """
         every = list(things)
-        for gone in self._failed.keys() - set(every) - set(self.held):
-            del self._failed[gone]
+        for gone in self._failed.keys() - set(every):
+            if self._clock() > self._failed[gone][1] + MAX_DELAY_SECONDS:  # not only left out while it was held
+                del self._failed[gone]
         done = 0
         for thing in every:
             if self._is_due(thing):

@@ -227,7 +227,7 @@ def test_existing_sidecars(client: Client, tmp_path: Path) -> None:
         Image.new("RGB", (16, 16), (1, 2, 3)).save(photos / f"{name}.png")
         if text:
             (photos / f"{name}.txt").write_text(text)
-    with pytest.raises(BadOutput, match=r"a\.txt is there already; say existing skip"):
+    with pytest.raises(BadOutput, match=r"a\.txt is there already; say skip .*`--existing skip`"):
         client.caption(photos, model="chaos", out=photos)
     job = client.caption(photos, model="chaos", seed=1)
     job.wait(60)
