@@ -97,7 +97,7 @@ def results(
 @app.command()
 def sheet(
     job_id: JobId,
-    out: Annotated[Path, typer.Option(help="The picture to write, a .jpg.")] = Path("sheet.jpg"),
+    out: Annotated[Path | None, typer.Option(help="The .jpg to write; ID.jpg without it.")] = None,
     sources: Annotated[
         list[str] | None, typer.Option("--source", help="What was captioned, as it was given then; may be repeated.")
     ] = None,
@@ -105,7 +105,7 @@ def sheet(
 ) -> None:
     """A contact sheet of a job's first results: captions with their pictures, or drawn pictures with their prompts."""
     with told_errors():
-        path = connect().attach(job_id).contact_sheet(out, sources)
+        path = connect().attach(job_id).contact_sheet(out or Path(f"{job_id}.jpg"), sources)
     show({"job": job_id, "path": str(path)}, as_json=as_json, otherwise=lambda: note(f"contact sheet: {path}"))
 
 

@@ -418,6 +418,9 @@ def test_admins_keep_teams_and_keys(site: Site) -> None:
     assert found is not None
     key = found.group()
     assert key not in client.get(team).text, "it is shown once"
+    jobs = " ".join(site.browser(key).get("/").text.split())
+    assert "Your team's quota: 0 of 640 in flight, – of 1.50 TB stored.</p>" in jobs
+    assert "Your team's quota" not in site.browser(site.owner).get("/").text
     assert httpx.get(f"{site.system.url}/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 200
     key_id = key.split("_")[2]
     rotated = re.search(r"jns_live_\w+", post(client, f"/keys/{key_id}/rotate", {"overlap_days": "0"}, page=team).text)

@@ -19,6 +19,7 @@ from orchestrator.api.dependencies import (
     team_session,
 )
 from orchestrator.api.job_views import decode_cursor
+from orchestrator.api.quota_views import view_quota
 from orchestrator.api.routes import jobs as api_jobs
 from orchestrator.api.routes import samples as api_samples
 from orchestrator.artifacts.base import StoreError
@@ -59,7 +60,8 @@ def list_jobs(
         return RedirectResponse("/teams" if "admin" in caller.scopes else "/workers", 303)
     before = decode_cursor(cursor) if cursor else None
     found = views.list_page(session, caller.team_id, state=state, before=before)
-    return render(request, "jobs.html", found=found, state=state, cursor=cursor)
+    quota = view_quota(session, teams.get_team(session, caller.team_id))
+    return render(request, "jobs.html", found=found, state=state, cursor=cursor, quota=quota)
 
 
 @router.get("/jobs")
