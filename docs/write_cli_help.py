@@ -21,8 +21,8 @@ HEAD = """# Command line
 Written by `docs/write_cli_help.py` from the commands themselves; a test compares.
 
 Commands talk to the server of `JANUS_URL` with the key in `JANUS_API_KEY`. Without `JANUS_URL` they use the local stack
-in `$JANUS_HOME` (or `~/.janus`): `caption` and `generate` start it where it does not run, `models list` then shows
-what has a name, the others say so.
+in `$JANUS_HOME` (or `~/.janus`): `caption`, `generate` and `roundtrip` start it where it does not run, `models list`
+then shows what has a name, the others say so.
 
 | exit status | |
 |---|---|
@@ -87,7 +87,8 @@ def each_row(parameter: Any) -> Iterator[str]:
         if text:
             yield f"| `{write_argument(parameter)}` | {text} |"
         return
-    names = ", ".join(f"`{name}`" if parameter.is_flag else f"`{name} …`" for name in parameter.opts)
+    every = [*parameter.opts, *parameter.secondary_opts]
+    names = ", ".join(f"`{name}`" if parameter.is_flag else f"`{name} …`" for name in every)
     marks = " **Required.**" if parameter.required else ""
     if not parameter.is_flag and parameter.default is not None and not callable(parameter.default):
         marks += f" `{parameter.default}` when left out."

@@ -227,10 +227,15 @@ class RetryCreate(Wire):
 
 
 class ApproveCreate(Wire):
-    """What is to be otherwise than in the sample: options, and `sample` where another look is wanted first."""
+    """What is to be otherwise than in the sample: options, times, and `sample` where another look is wanted first.
+
+    `window` and `deadline_at` are the sample's where they are left out.
+    """
 
     options: dict[str, Any] | None = None
     sample: SampleSize | None = None
+    window: Window | None = None
+    deadline_at: Moment | None = None
 
 
 class ReplayCreate(Wire):

@@ -11,8 +11,8 @@ import typer
 from orchestrator.cli.completion import complete_ended_jobs, complete_jobs, complete_open_jobs
 from orchestrator.cli.connection import connect
 from orchestrator.cli.output import ERROR, AsJson, local_time, note, print_json, print_table, show, told_errors
-from orchestrator.cli.outputs import ITEMS_PER_TAR, Format, ShardItems, SidecarKind, Tars, WhatExists
-from orchestrator.cli.submit import finish
+from orchestrator.cli.outputs import ITEMS_PER_TAR, Format, ResultsThere, ShardItems, SidecarKind, Tars
+from orchestrator.cli.submit import Deadline, Window, finish
 from orchestrator.cli.watch import watch
 from orchestrator.client import Job, Output, Sidecar, describe, format_seconds
 from orchestrator.domain.jobs import JobState
@@ -68,7 +68,7 @@ def results(
     out: Annotated[
         Path | None, typer.Option(help=".jsonl, .csv, .parquet or a folder; without it lines go to the output.")
     ] = None,
-    existing: WhatExists = None,
+    existing: ResultsThere = None,
     form: Format = None,
     sidecar: SidecarKind = Sidecar.txt,
     tars: Tars = None,
@@ -173,17 +173,20 @@ def approve(
     guidance: Annotated[float | None, typer.Option(help="How hard images are pulled towards the prompt.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the whole job.")] = None,
+    window: Window = None,
+    deadline: Deadline = None,
     sample: Annotated[
         int | None, typer.Option(metavar="N", help="A sample of N items first again, with what was changed.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """A job of the whole input of a sample, with its options or these; what is the same is not computed again."""
+    """A job of the whole input of a sample, as the sample was or with these; what is the same is not computed again."""
     options = {"prompt": prompt, "prefix": prefix, "max_tokens": max_tokens, "images": images, "guidance": guidance,
                "temperature": temperature, "seed": seed}  # fmt: skip
     with told_errors():
         changed = {name: value for name, value in options.items() if value is not None}
-        view = _job(job_id).approve(sample=sample, **changed).view
+        ends_at = deadline and deadline.astimezone()
+        view = _job(job_id).approve(sample=sample, window=window, deadline_at=ends_at, **changed).view
     _made(view, as_json=as_json)
 
 

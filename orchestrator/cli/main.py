@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Bulk image captioning and image generation with Janus models. "
-    "Without JANUS_URL, commands use a local stack that they start themselves.",
+    "Without JANUS_URL, commands use the local stack, which caption, generate and roundtrip start.",
 )
 app.command()(submit.caption)
 app.command()(submit.generate)

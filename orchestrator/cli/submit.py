@@ -48,7 +48,7 @@ Deadline = Annotated[
     datetime | None,
     typer.Option(formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z"], help="When it ends, finished or not; local time."),
 ]
-Reuse = Annotated[bool, typer.Option(help="Take results that the team has; or compute everything anew.")]
+Reuse = Annotated[bool, typer.Option(help="Take results that the team has, the default; or compute everything anew.")]
 Sample = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, max=MAX_SAMPLE, help="Do N items from all over the input first, and ask."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -13,6 +14,7 @@ from orchestrator.client._errors import JobNotEnded, NoResult
 from orchestrator.client._faces import Awaited, Blocking, Call, Listing
 from orchestrator.client._http import Api, new_idempotency_key
 from orchestrator.client._lines import ResultLine, encode_line
+from orchestrator.client._options import build_request
 from orchestrator.client._outputs import Existing, Form, Output, Sidecar, download_results, write_dataset, write_frame
 from orchestrator.client._parts import finished_results, shard_lines
 from orchestrator.client._progress import ProgressBar
@@ -164,7 +166,15 @@ class JobCalls(Generic[J]):
         return self._other(view)
 
     @Call
-    def approve(self, /, *, sample: int | None = None, **options: Any) -> Steps[J]:
+    def approve(
+        self,
+        /,
+        *,
+        sample: int | None = None,
+        window: str | None = None,
+        deadline_at: datetime | None = None,
+        **options: Any,
+    ) -> Steps[J]:
         """Of a sample: a job of the whole input, where what the sample has a result of is not computed again.
 
         Approving twice gives the same job.
@@ -172,11 +182,14 @@ class JobCalls(Generic[J]):
         Args:
             sample: a sample of so many items instead, to be looked at first; of the same items, unless their number or
                 the seed is another.
+            window, deadline_at: when it runs, and when it ends; as of the sample where they are left out.
             options: those that are to be otherwise than in the sample, as of `client.caption` and `client.generate`.
         Raises:
             Conflict: it is no sample, has not completed, was rejected, or was approved with other options.
+            InvalidOption.
         """
-        body = ApproveCreate(options=options or None, sample=sample).model_dump(exclude_defaults=True)
+        asked = {"options": options or None, "sample": sample, "window": window, "deadline_at": deadline_at}
+        body = build_request(ApproveCreate, **asked).model_dump(mode="json", exclude_defaults=True)
         path = f"/v1/jobs/{self.id}/approve"
         return self._other((yield from self._api.call(JobView, "POST", path, body=body, repeatable=True)))
 

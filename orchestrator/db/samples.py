@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from datetime import datetime
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -29,9 +30,12 @@ def waits_for_approval(job: JobRow) -> bool:
     return job.sample is not None and job.state == JobState.completed and is_open
 
 
-def approval_sha256(job: JobRow, options: Options, sample: int | None) -> str:
+def approval_sha256(
+    job: JobRow, options: Options, sample: int | None, run_window: str | None, deadline_at: datetime | None
+) -> str:
     """What stands for the request in the row of the job that it made."""
-    asked = json.dumps([asdict(options), sample], sort_keys=True)
+    ends_at = None if deadline_at is None else deadline_at.timestamp()
+    asked = json.dumps([asdict(options), sample, run_window, ends_at], sort_keys=True)
     return f"approval of {job.id}: {hashlib.sha256(asked.encode()).hexdigest()[:32]}"
 
 
@@ -58,7 +62,15 @@ def find_approved(session: Session, job: JobRow, request_sha256: str) -> JobRow 
 
 
 def approve(
-    session: Session, job: JobRow, options: Options, *, sample: int | None, shard_items: int, request_sha256: str
+    session: Session,
+    job: JobRow,
+    options: Options,
+    *,
+    sample: int | None,
+    run_window: str | None,
+    deadline_at: datetime | None,
+    shard_items: int,
+    request_sha256: str,
 ) -> JobRow:
     """A job of the sample's whole input, or a sample of it again; `find_approved` has found none."""
     made, _ = jobs.create_job(
@@ -71,8 +83,8 @@ def approve(
         input=job.input,
         shard_items=shard_items,
         priority=job.priority,
-        run_window=job.run_window,
-        deadline_at=job.deadline_at,
+        run_window=run_window,
+        deadline_at=deadline_at,
         reuse=job.reuse,
         request_sha256=request_sha256,
         webhook=job.webhook,

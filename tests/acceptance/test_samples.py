@@ -148,6 +148,23 @@ def test_rejected_is_rejected_and_only_a_completed_sample_is_approved(world: Cou
         cancelled.approve()
 
 
+def test_the_whole_may_run_at_other_times_than_its_sample(world: Counted) -> None:
+    sample = world.client.generate([f"a dune {n}" for n in range(30)], sample=3)
+    world.finish(sample)
+    later = datetime.now(UTC) + timedelta(hours=3)
+    window = f"{later:%H:%M}-{later + timedelta(hours=1):%H:%M} UTC"
+    with pytest.raises(Exception, match="must be in the future"):
+        sample.approve(deadline_at=datetime.now(UTC) - timedelta(hours=1))
+    told = world.system.janus("jobs", "approve", sample.id, "--window", window, "--deadline", "2099-01-01T06:00+0000")
+    whole = world.client.attach(told.stdout.strip())
+    assert whole.view.window == window
+    assert whole.view.deadline_at == datetime(2099, 1, 1, 6, tzinfo=UTC)
+    assert sample.approve(window=window, deadline_at=whole.view.deadline_at).id == whole.id
+    with pytest.raises(Conflict, match="with other options"):
+        sample.approve()
+    whole.cancel()
+
+
 def test_a_script_gets_an_id_and_the_next_commands(world: Counted, tmp_path: Path) -> None:
     photos, out = colours(tmp_path / "photos", 0, 30), tmp_path / "captions.jsonl"
     done = world.system.janus("caption", str(photos), "--prompt", "what script", "--sample", "6", "--out", str(out))

@@ -202,8 +202,10 @@ def test_a_sample_that_waits_is_kept_with_its_upload_until_it_is_decided(world: 
     with world.sessions.begin() as session:
         confine(session, world.team)
         samples.reject(session, jobs.get_job(session, rejected))
-        sample, asked = jobs.get_job(session, approved), {"sample": None, "shard_items": 4, "request_sha256": "r"}
-        whole = samples.approve(session, sample, CaptionOptions(), **asked).id
+        sample, asked = jobs.get_job(session, approved), {"shard_items": 4, "request_sha256": "r"}
+        whole = samples.approve(
+            session, sample, CaptionOptions(), sample=None, run_window=None, deadline_at=None, **asked
+        ).id
         late = {"finished_at": world.now() - timedelta(days=400), "created_at": world.now() - timedelta(days=400)}
         session.execute(update(JobRow).where(JobRow.sample.is_not(None)).values(late))
     world.clean(keep_days=7)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from orchestrator.api.dependencies import AppServices, Audit, DbSession, Id, Writer
 from orchestrator.api.job_views import view_job
-from orchestrator.api.routes.jobs import MAX_SHARD_ANSWERS, require_room
+from orchestrator.api.routes.jobs import MAX_SHARD_ANSWERS, require_coming, require_room
 from orchestrator.db import jobs, samples
 from orchestrator.db.session import database_now
 from orchestrator.domain.errors import Conflict
@@ -26,16 +26,20 @@ def approve_sample(
     audit: Audit,
     body: ApproveCreate | None = None,
 ) -> JobView:
-    """A job of the sample's whole input, with its options or others; with `sample` a sample first. Again: the same."""
+    """A job of the sample's whole input, as it was or changed; with `sample` a sample first. Again: the same."""
     job, asked = jobs.get_job(session, job_id), body or ApproveCreate()
     options = changed_options(options_for(JobKind(job.kind), job.options), asked.options or {})
-    request_sha256 = samples.approval_sha256(job, options, asked.sample)
+    window, deadline_at = asked.window or job.run_window, asked.deadline_at or job.deadline_at
+    request_sha256 = samples.approval_sha256(job, options, asked.sample, window, deadline_at)
     same = samples.find_approved(session, job, request_sha256)
     if same is not None:
         response.status_code = 200
         return view_job(session, same)
-    if job.deadline_at is not None and job.deadline_at <= database_now(session):
-        raise Conflict(f"the deadline of {job.id} has passed; reject it, and submit its input again with a later one")
+    if asked.deadline_at is None and deadline_at is not None and deadline_at <= database_now(session):
+        raise Conflict(
+            f"the deadline of {job.id} has passed; approve it with a later one (`deadline_at`, `--deadline`)"
+        )
+    require_coming(session, asked.deadline_at)
     require_room(session, caller, services.settings)
     fitting = max(1, MAX_SHARD_ANSWERS // options.seeds_per_item)
     made = samples.approve(
@@ -43,6 +47,8 @@ def approve_sample(
         job,
         options,
         sample=asked.sample,
+        run_window=window,
+        deadline_at=deadline_at,
         shard_items=min(job.shard_items, fitting),
         request_sha256=request_sha256,
     )
