@@ -155,11 +155,13 @@ def test_the_whole_may_run_at_other_times_than_its_sample(world: Counted) -> Non
     window = f"{later:%H:%M}-{later + timedelta(hours=1):%H:%M} UTC"
     with pytest.raises(Exception, match="must be in the future"):
         sample.approve(deadline_at=datetime.now(UTC) - timedelta(hours=1))
-    told = world.system.janus("jobs", "approve", sample.id, "--window", window, "--deadline", "2099-01-01T06:00+0000")
+    ends_at = (later + timedelta(days=30)).replace(second=0, microsecond=0)
+    times = ["--window", window, "--deadline", f"{ends_at:%Y-%m-%dT%H:%M%z}"]
+    told = world.system.janus("jobs", "approve", sample.id, *times)
+    assert told.returncode == 0, told.stderr
     whole = world.client.attach(told.stdout.strip())
-    assert whole.view.window == window
-    assert whole.view.deadline_at == datetime(2099, 1, 1, 6, tzinfo=UTC)
-    assert sample.approve(window=window, deadline_at=whole.view.deadline_at).id == whole.id
+    assert (whole.view.window, whole.view.deadline_at) == (window, ends_at)
+    assert sample.approve(window=window, deadline_at=ends_at).id == whole.id
     with pytest.raises(Conflict, match="with other options"):
         sample.approve()
     whole.cancel()
