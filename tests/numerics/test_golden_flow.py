@@ -145,10 +145,11 @@ def test_times_velocities_latents_and_pixels(flow: Engine, run: str, guidance: f
 def test_inside_the_first_step(flow: Engine) -> None:
     want, model = expected("t2i", GOLDEN_FLOW), model_of(flow)
     grid, time = model.gen_encoder(want["z0"].repeat(2, 1, 1, 1), want["w2.t.00"])
-    torch.testing.assert_close(grid, want["w2.enc_x"], rtol=1e-6, atol=TOLERANCE)
+    # Numbers of 40 and more, and sums of these: without AVX-512 they are added in another order, and 8e-6 of them off.
+    torch.testing.assert_close(grid, want["w2.enc_x"], rtol=2e-5, atol=TOLERANCE)
     assert_close(time, want["w2.t_emb"])
     tokens = model.gen_encoder_aligner(grid.flatten(2).transpose(1, 2))
-    torch.testing.assert_close(tokens, want["w2.z_emb"], rtol=1e-6, atol=TOLERANCE)
+    torch.testing.assert_close(tokens, want["w2.z_emb"], rtol=2e-5, atol=4 * TOLERANCE)
     ids, dropped = want["prompt_ids"].tolist()[:-1], [False, False, True, True]
     laid = lay_out_with_block([ids] * 4, dropped, 17, flow.tokenizer.pad_id, model.device)
     sequence = torch.cat((model.llama.embed_tokens(laid.ids), time[:, None], tokens), dim=1)
