@@ -29,7 +29,9 @@ lint: $(READY) ## of these, all but the tests
 	$(BIN)/lint-imports
 
 test: $(READY) ## every test that needs no GPU, on real local servers
-	$(PYTEST) -m "not full_size"
+	@# Two at a time: the one mostly waits for servers, the other mostly computes. Each starts servers of its own.
+	$(PYTEST) -m "not full_size" --ignore=tests/acceptance & rest=$$!; trap 'kill $$rest' INT TERM; \
+	$(PYTEST) -m "not full_size" tests/acceptance; acceptance=$$?; wait $$rest && exit $$acceptance
 
 chaos: $(READY) ## fault storms on the whole local system: make chaos STORMS=5 SEED=1 ITEMS=1000; or POINTS=1, or BLIND=1
 	$(BIN)/python -m tests.chaos --storms $(or $(STORMS),5) --seed $(or $(SEED),1) --items $(or $(ITEMS),1000) \
