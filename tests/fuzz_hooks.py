@@ -32,5 +32,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 
 def _keep_wrong(case: Any) -> None:
     """A form's fields are text on the wire: a number in a file's place is a file, and the request right after all."""
-    if case.operation.label == "POST /openai/v1/files" and isinstance(case.body, dict) and "file" in case.body:
+    if case.operation.label != "POST /openai/v1/files" or not isinstance(case.body, dict):
+        return
+    if case.body.get("purpose") == "batch" and "file" in case.body:
         case.body = {name: value for name, value in case.body.items() if name != "purpose"}

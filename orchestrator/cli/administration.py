@@ -189,7 +189,7 @@ def list_audit(
     """Show who changed what: calls with a key, and what operators did at the server."""
     with told_errors():
         found = list(islice(connect().audit(team), limit))
-    rows = [(local_time(a.at), a.team_id or "-", a.key_id or "-", a.address, a.action, a.object_id) for a in found]
+    rows = [(a.at.isoformat(), a.team_id or "-", a.key_id or "-", a.address, a.action, a.object_id) for a in found]
     headers = ("AT", "TEAM", "KEY", "ADDRESS", "ACTION", "OBJECT")
     show(found, as_json=as_json, otherwise=lambda: print_table(headers, rows))
 

@@ -34,15 +34,6 @@ from orchestrator.schemas import JobView
 
 LOOK_SECONDS = 1.0
 BAR_WIDTH = 16
-COLUMNS = (  # on a narrow terminal a name is cut and a reason folded; ids and numbers stay whole
-    Column("ID", no_wrap=True),
-    Column("NAME", no_wrap=True, overflow="ellipsis", max_width=32),
-    Column("STATE", no_wrap=True),
-    Column("", no_wrap=True),
-    Column("ITEMS", no_wrap=True),
-    Column("FAILED", no_wrap=True),
-    Column("HOW IT GOES", overflow="fold"),
-)
 WATCHED = "Jobs to follow; without one, all of the team's that are open, those that come meanwhile too."
 AS_JSON = "Print a line of JSON for each change of a job."
 
@@ -123,12 +114,20 @@ def _follow(watched: Watched, tell: Callable[[list[JobView], str], None]) -> Non
 
 def _as_table(live: Live) -> Callable[[list[JobView], str], None]:
     def tell(views: list[JobView], trouble: str) -> None:
-        table = Table(*COLUMNS, caption=trouble or None)
+        table = _new_table(trouble)
         for view in views:
             table.add_row(*_row(view))
         live.update(table, refresh=True)
 
     return tell
+
+
+def _new_table(trouble: str) -> Table:
+    """Without rows, which its columns hold. On a narrow terminal names are cut and reasons folded, ids stay whole."""
+    whole = [Column(name, no_wrap=True) for name in ("STATE", "", "ITEMS", "FAILED")]
+    name = Column("NAME", no_wrap=True, overflow="ellipsis", max_width=32)
+    how = Column("HOW IT GOES", overflow="fold")
+    return Table(Column("ID", no_wrap=True), name, *whole, how, caption=trouble or None)
 
 
 def _row(view: JobView) -> tuple[Text | ProgressBar, ...]:

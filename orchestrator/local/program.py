@@ -92,11 +92,12 @@ class Program:
             self._start_at, self._delay_seconds, self.quick_ends = now, FIRST_DELAY_SECONDS, 0
             return
         if now - self._started_at >= SETTLED_SECONDS:
-            self._delay_seconds = FIRST_DELAY_SECONDS
+            self._delay_seconds, self.quick_ends = FIRST_DELAY_SECONDS, 0
+        else:
+            self.quick_ends += 1
         self._start_at = now + self._delay_seconds
         self._delay_seconds = min(2 * self._delay_seconds, MAX_DELAY_SECONDS)
         self.restarts += 1
-        self.quick_ends += 1
 
     def _start(self, now: float) -> None:
         children.end_orphan(self._record_path, self.patience_seconds)

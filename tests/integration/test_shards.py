@@ -469,6 +469,10 @@ def test_teams_take_turns_at_the_reader(world: World) -> None:
                 input={"lines": ['{"prompt": "p"}']}, shard_items=4,
             )  # fmt: skip
             made.setdefault(name, []).append(job.id)
+    with world.sessions() as session:
+        greedy, last = made["greedy"], made["modest"][0]
+        assert jobs.list_unread(session) == [greedy[0], last, *greedy[1:]]
+        assert jobs.list_unread(session, without=[greedy[0]]) == [greedy[1], last, greedy[2]]
     assert [reader.run_once(world.now()) for _ in range(2)] == [1, 1]
     assert world.state(made["modest"][0]) == JobState.running
     assert [world.state(job_id) for job_id in made["greedy"]] == [

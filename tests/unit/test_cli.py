@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
+from rich.live import Live
 from typer.testing import CliRunner
 
 from orchestrator.cli import completion, connection, jobs, models, output, registry, servers, submit
 from orchestrator.cli.main import app
+from orchestrator.cli.watch import _as_table
 from orchestrator.client import Output
 from orchestrator.local.errors import StackError
 from orchestrator.local.stack import ProcessStatus, StackInfo, StackStatus
@@ -206,6 +210,18 @@ def test_options_of_a_job_are_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "options.prompt\tWhat is it?\n" in shown
     assert "{" not in shown
     assert "steps" not in shown
+
+
+def test_a_watched_job_has_one_row_however_often_it_is_looked_at() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    live, view = Live(console=console, auto_refresh=False), JobView.model_validate(VIEW | {"name": "n" * 80})
+    tell = _as_table(live)
+    for _ in range(3):
+        tell([view], "")
+    with console.capture() as shown:
+        console.print(live.get_renderable())
+    assert shown.get().count(view.id) == 1, shown.get()
+    assert "n…" in shown.get()
 
 
 def test_file_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,20 @@ def test_images_are_counted_and_their_options_are_told(pictures: Path) -> None:
     assert (second["items"], second["priority"], second["options"]["max_tokens"]) == (7, 3, 512)
 
 
+def test_results_that_are_there_are_in_no_estimates_way(pictures: Path, tmp_path: Path) -> None:
+    server, out = Server(), tmp_path / "captions.jsonl"
+    out.write_text('{"index": 0, "id": "0.png", "caption": "c"}\n')
+    with Client("http://janus.test", "k", transport=httpx.MockTransport(server)) as client:
+        client.estimate("caption", pictures, out=out)
+        client.estimate("caption", pictures, out=out, existing="skip")
+    assert [asked["items"] for asked in server.asked] == [5, 4]
+
+
+def test_an_estimate_of_drawings_says_how_many_pictures() -> None:
+    view = EstimateView.model_validate(ESTIMATE | {"kind": "generate", "images": 20})
+    assert in_words(view)[0] == "5 items (20 pictures) of a generate job of m"
+
+
 def test_prompts_are_counted_with_their_sweep_and_both_faces_ask_the_same() -> None:
     blocking, awaited = Server(), Server()
     given: dict[str, Any] = {"sweep": {"seed": [1, 2, 3]}, "images": 2}

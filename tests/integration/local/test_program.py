@@ -42,8 +42,10 @@ def test_the_pause_doubles_up_to_ten_seconds_and_is_forgotten_after_half_a_minut
         now += pause
         pauses.append(pause)
     assert pauses == [0.5, 1, 2, 4, 8, 10]
+    assert ending.quick_ends == 6
     wait_for_end(ending)
     ending.tick(now + 31)  # it ran for 31 s
+    assert ending.quick_ends == 0
     ending.tick(now + 31.5)
     assert ending._started_at == now + 31.5
     wait_for_end(ending)

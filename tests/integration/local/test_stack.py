@@ -112,6 +112,9 @@ def test_a_killed_process_is_started_again(home: Path, stack: StackInfo, name: s
     after = next(process for process in status(home).processes if process.name == name)
     assert after.restarts == before + 1
     assert after.port == stack.ports.get(name)
+    if name == "worker-1":  # a second end in a row is no accident
+        os.kill(after.pid or 0, signal.SIGKILL)
+        wait_until(lambda: "worker-1 ended 2 times soon after" in status(home).processes[-1].trouble)
 
 
 def test_new_models_restart_the_workers_and_nothing_else(home: Path, stack: StackInfo) -> None:
