@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from janus_core.engine.compiling import compiled
+from janus_core.engine.compiling import CompiledForHeads, compiled
 from janus_core.models import kernels
-from janus_core.models.kernels import Fused
+from janus_core.models.kernels import Fused, Heads
 from janus_core.models.layers import Linear
 from janus_core.models.llama import Angles, Layer, Seen
 
@@ -52,7 +52,7 @@ class BytesStep:
     """`Layer.newest` of a layer whose products are of bytes."""
 
     def __init__(self) -> None:
-        self._normed, self._attended = compiled(_normed), compiled(_attended)
+        self._normed, self._attended = compiled(_normed), CompiledForHeads(_attended)
         self._added_and_normed, self._gated, self._added = (
             compiled(_added_and_normed),
             compiled(_gated),
@@ -63,7 +63,7 @@ class BytesStep:
         attention, norm = layer.self_attn, layer.post_attention_layernorm
         rows, level = self._normed(x_BD, layer.input_layernorm.weight, layer.input_layernorm.eps)
         products = _multiply(attention.qkv_proj, rows, x_BD.dtype)
-        rows, level = self._attended(products, level, angles, seen, attention.num_heads)
+        rows, level = self._attended(products, level, angles, seen, attention.heads)
         products = _multiply(attention.o_proj, rows, x_BD.dtype)
         x_BD, rows, level = self._added_and_normed(x_BD, products, level, norm.weight, norm.eps)
         products = _multiply(layer.mlp.gate_up_proj, rows, x_BD.dtype)
@@ -81,12 +81,10 @@ def _normed(x_BD: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]
     return kernels.to_bytes(kernels.rms_norm(x_BD, weight_D, eps))
 
 
-def _attended(
-    products_BF: Tensor, level_B1: Tensor, angles: Angles, seen: Seen, num_heads: int
-) -> tuple[Tensor, Tensor]:
+def _attended(products_BF: Tensor, level_B1: Tensor, angles: Angles, seen: Seen, heads: Heads) -> tuple[Tensor, Tensor]:
     qkv_BF = (products_BF * level_B1).to(products_BF.dtype)
     mixed_BF = kernels.attend_newest(
-        qkv_BF, angles.cos, angles.sin, seen.keys, seen.values, seen.positions, seen.num_seen, num_heads
+        qkv_BF, angles.cos, angles.sin, seen.keys, seen.values, seen.positions, seen.num_seen, heads
     )
     return kernels.to_bytes(mixed_BF)
 

@@ -11,9 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+
+class Heads(NamedTuple):
+    """How a fused projection falls into heads: H queries, K keys and as many values, of E numbers each."""
+
+    num_queries: int
+    num_keys: int
+    size: int
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -32,20 +41,22 @@ def rotate(x_BHTE: Tensor, cos_BT: Tensor, sin_BT: Tensor) -> Tensor:
     return x_BHTE * cos_BT + torch.cat((-second, first), dim=-1) * sin_BT
 
 
-def rotated_heads(
-    qkv_BTF: Tensor, cos: Tensor, sin: Tensor, num_heads: int, num_kv_heads: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def split_heads(qkv: Tensor, heads: Heads) -> list[Tensor]:
+    """[..., F] as queries [..., H, E], keys and values [..., K, E]."""
+    num_queries, num_keys, size = heads
+    split = torch.unflatten(qkv, -1, (num_queries + 2 * num_keys, size))
+    return list(torch.split(split, [num_queries, num_keys, num_keys], dim=-2))
+
+
+def rotated_heads(qkv_BTF: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
     """Queries [B, H, T, E], keys and values [B, K, T, E], at their positions; cosines and sines are [B, 1, T, E]."""
-    heads = torch.unflatten(qkv_BTF, -1, (num_heads + 2 * num_kv_heads, -1)).transpose(1, 2)
-    q, k, v = torch.split(heads, [num_heads, num_kv_heads, num_kv_heads], dim=1)
+    q, k, v = (part.transpose(1, 2) for part in split_heads(qkv_BTF, heads))
     return rotate(q, cos, sin), rotate(k, cos, sin), v
 
 
-def contiguous_heads(
-    qkv_BTF: Tensor, cos: Tensor, sin: Tensor, num_heads: int, num_kv_heads: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def contiguous_heads(qkv_BTF: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
     """As `rotated_heads`; all of them contiguous."""
-    q, k, v = rotated_heads(qkv_BTF, cos, sin, num_heads, num_kv_heads)
+    q, k, v = rotated_heads(qkv_BTF, cos, sin, heads)
     return q, k, v.contiguous()
 
 
@@ -87,23 +98,22 @@ def attend_newest(
     values_RKSE: Tensor,
     positions_B: Tensor,
     num_seen: int,
-    num_heads: int,
+    heads: Heads,
 ) -> Tensor:
     """What the newest token of each of the first slots mixes of all up to it, [B, H E]; stores its key and value.
 
     Sums are float32. Written for a compiler: uncompiled it makes a float32 copy of all that is seen, so the plain path
     does without (models/llama.py).
     """
-    num_rows, (_, num_kv_heads, _, size) = len(qkv_BF), keys_RKSE.shape
-    heads = torch.unflatten(qkv_BF, -1, (num_heads + 2 * num_kv_heads, size))
-    q, k, v = torch.split(heads, [num_heads, num_kv_heads, num_kv_heads], dim=1)
+    num_rows = len(qkv_BF)
+    q, k, v = split_heads(qkv_BF, heads)
     q, k = rotate(q, cos_BE[:, None], sin_BE[:, None]), rotate(k, cos_BE[:, None], sin_BE[:, None])
     rows = torch.arange(num_rows, device=qkv_BF.device)
     keys_RKSE[rows, :, positions_B] = k
     values_RKSE[rows, :, positions_B] = v
     keys, values = keys_RKSE[:num_rows, :, None, :num_seen], values_RKSE[:num_rows, :, None, :num_seen]
-    q_BKGE = torch.unflatten(q, 1, (num_kv_heads, -1)).float()
-    scores_BKGS = (q_BKGE[..., None, :] * keys.float()).sum(-1) * size**-0.5
+    q_BKGE = torch.unflatten(q, 1, (heads.num_keys, heads.num_queries // heads.num_keys)).float()
+    scores_BKGS = (q_BKGE[..., None, :] * keys.float()).sum(-1) * heads.size**-0.5
     seen_BS = torch.arange(num_seen, device=qkv_BF.device) <= positions_B[:, None]
     weights = torch.softmax(torch.where(seen_BS[:, None, None], scores_BKGS, -torch.inf), dim=-1)
     return (weights[..., None] * values.float()).sum(-2).to(qkv_BF.dtype).flatten(1)
@@ -145,9 +155,9 @@ class Kernels:
     """attend_newest is None where that too is left to `attend`. swish and plus may use up what they are given first."""
 
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = rms_norm
-    rotated_heads: Callable[[Tensor, Tensor, Tensor, int, int], tuple[Tensor, Tensor, Tensor]] = rotated_heads
+    rotated_heads: Callable[[Tensor, Tensor, Tensor, Heads], tuple[Tensor, Tensor, Tensor]] = rotated_heads
     attend: Callable[[Tensor, Tensor, Tensor, Tensor | None, bool], Tensor] = attend
-    attend_newest: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int, int], Tensor] | None = None
+    attend_newest: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int, Heads], Tensor] | None = None
     gated: Callable[[Tensor], Tensor] = gated
     swish: Callable[[Tensor], Tensor] = swish
     plus: Callable[[Tensor, Tensor], Tensor] = plus

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from janus_core.configs import LlamaConfig
 from janus_core.engine.cache import KVCache, Step
-from janus_core.models.kernels import Fused
+from janus_core.models.kernels import Fused, Heads
 from janus_core.models.layers import Linear, RMSNorm, rotary_table
 
 
@@ -44,7 +44,7 @@ class Attention(Fused):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
+        self.heads = Heads(config.num_heads, config.num_kv_heads, config.head_size)
         fused = (config.num_heads + 2 * config.num_kv_heads) * config.head_size
         self.qkv_proj = Linear(config.hidden_size, fused, bias=False)
         self.o_proj = Linear(config.num_heads * config.head_size, config.hidden_size, bias=False)
@@ -62,7 +62,7 @@ class Attention(Fused):
         shape = step.positions.shape
         cos, sin = (torch.unflatten(rows, 0, shape)[:, None] for rows in (angles.cos, angles.sin))
         qkv_BTF = torch.unflatten(self.qkv_proj(normed_ND), 0, shape)
-        q, k, v = self.kernels.rotated_heads(qkv_BTF, cos, sin, self.num_heads, self.num_kv_heads)
+        q, k, v = self.kernels.rotated_heads(qkv_BTF, cos, sin, self.heads)
         if cache is not None:
             k, v = cache.write(layer, k, v, step)
         mixed_BTF = self.kernels.attend(q.to(k.dtype), k, v, step.mask, step.mask is None)
@@ -84,7 +84,7 @@ class Attention(Fused):
             seen.values,
             seen.positions,
             seen.num_seen,
-            self.num_heads,
+            self.heads,
         )
         return self.o_proj.add_to(x_BD, mixed_BF)
 

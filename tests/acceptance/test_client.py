@@ -105,7 +105,7 @@ def test_wait_and_results_outlive_a_restart_of_the_api(
 ) -> None:
     monkeypatch.setattr("orchestrator.client._retries.FIRST_DELAY_SECONDS", 0.01)  # so that tries run out at once
     with hurt_system.client() as client:
-        job = client.generate([f"prompt {n}" for n in range(200)], shard_items=10, images=2)
+        job = client.generate([f"prompt {n}" for n in range(80)], shard_items=5, images=2)
         for attempt in (lambda: job.wait(progress=True), lambda: list(job.results())):
             hurt_system.kill("api")
             back = Timer(4, hurt_system.run, ("api", "orchestrator.api"))
@@ -113,5 +113,5 @@ def test_wait_and_results_outlive_a_restart_of_the_api(
             attempt()
             back.join()
     assert job.view.state is JobState.completed
-    assert job.view.items.results == 200
+    assert job.view.items.results == 80
     assert capfd.readouterr().err.count("does not answer") == 1

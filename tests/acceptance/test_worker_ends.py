@@ -23,14 +23,14 @@ def test_worker_that_is_stopped_gives_its_shards_back_at_once(
         running_system(environment, tmp_path, models, workers=1, **slow_lease) as system,
         system.client() as client,
     ):
-        job = client.generate([f"p{i}" for i in range(200)], model="stopped", images=2, shard_items=100)
+        job = client.generate([f"p{i}" for i in range(80)], model="stopped", images=2, shard_items=40)
         system.wait_until(lambda: job.refresh().items.finished > 4, "some items are finished", 60)
         system.kill("worker-0", signal.SIGTERM)
         kept = job.refresh().items.finished
         system.start_worker("worker-0")
         assert job.wait(120).state is JobState.completed
         events = [event.type for event in job.events()]
-        assert len(list(job.results())) == 200
+        assert len(list(job.results())) == 80
     assert kept > 4
     assert "shard.released" in events
     assert "shard.lease_expired" not in events
@@ -66,9 +66,9 @@ def test_item_that_kills_its_worker_fails_alone(
         system.run("poisoned", "tests.poisoned_worker")
         with system.client() as client:
             system.wait_for_workers(1)
-            prompts = [f"p{i}" for i in range(12)]
-            prompts[5] = "poison"
-            job = client.generate(prompts, model="poisoned", shard_items=12)
+            prompts = [f"p{i}" for i in range(6)]
+            prompts[2] = "poison"
+            job = client.generate(prompts, model="poisoned", shard_items=6)
             give_up_at = time.monotonic() + 240
             while not job.refresh().state.ended and time.monotonic() < give_up_at:
                 if system.processes["poisoned"].poll() is not None:
@@ -77,6 +77,6 @@ def test_item_that_kills_its_worker_fails_alone(
             (failure,) = job.failures()
             results = list(job.results())
             assert job.verify().ok
-    assert (failure.index, failure.code) == (5, "worker_crashed")
-    assert [result["index"] for result in results] == list(range(12))
+    assert (failure.index, failure.code) == (2, "worker_crashed")
+    assert [result["index"] for result in results] == list(range(6))
     assert sum("failure" in result for result in results) == 1

@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 import httpx
 import pytest
 import time_machine
 from fastapi.routing import APIRoute
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from starlette.requests import Request
 
 from orchestrator.artifacts import open_store
@@ -24,11 +24,12 @@ from orchestrator.dashboard.sessions import COOKIE, MAX_AGE_SECONDS, new_session
 from orchestrator.db import jobs, shards, teams, workers
 from orchestrator.db.session import SessionFactory, connect, session_factory
 from orchestrator.db.shards import ItemFailure, PlannedShard
-from orchestrator.db.tables import AuditRow, EditRow, JobRow, ShardRow
+from orchestrator.db.tables import AuditRow, EditRow, JobRow, ShardRow, Table
 from orchestrator.domain.image_refs import ImageRef
 from orchestrator.domain.items import Item
 from orchestrator.domain.jobs import CaptionOptions, JobKind, JobState
 from orchestrator.domain.shards import Part, ShardState
+from tests.database import own_database
 from tests.system import System
 
 pytestmark = pytest.mark.services
@@ -44,6 +45,7 @@ class Site:
 
     system: System
     sessions: SessionFactory
+    address: str
     owner: str = ""
     stranger: str = ""
     job_id: str = ""
@@ -52,7 +54,9 @@ class Site:
 
     def browser(self, key: str | None = None) -> httpx.Client:
         """A browser that has signed in with this key."""
-        client = httpx.Client(base_url=self.system.url, headers={"Accept": "text/html"}, timeout=30)
+        transport = httpx.HTTPTransport(local_address=self.address)
+        headers = {"Accept": "text/html"}
+        client = httpx.Client(base_url=self.system.url, headers=headers, timeout=30, transport=transport)
         self.browsers.append(client)
         if key is not None:
             answer = post(client, "/sign-in", {"key": key}, page="/sign-in")
@@ -74,21 +78,40 @@ def post(client: httpx.Client, path: str, data: dict[str, Any], *, page: str = "
     return client.post(path, data={"form_token": token_on(client, page)} | data, **values)
 
 
+@pytest.fixture(scope="module")
+def api(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, SessionFactory]]:
+    with own_database(servers) as environment:
+        logs = tmp_path_factory.mktemp("api")
+        system = System(environment, logs, "m", JANUS_LOG_LEVEL="debug", JANUS_INPUT_BUCKETS="pictures/")
+        engine = connect(environment["JANUS_DATABASE_URL"])
+        try:
+            system.start_api()
+            yield system, session_factory(engine)
+        finally:
+            engine.dispose()
+            system.stop()
+
+
+_addresses = count(2)
+
+
 @pytest.fixture
-def site(environment: dict[str, str], tmp_path: Path) -> Iterator[Site]:
-    system = System(environment, tmp_path, "m", JANUS_LOG_LEVEL="debug", JANUS_INPUT_BUCKETS="pictures/")
-    system.start_api()
-    engine = connect(environment["JANUS_DATABASE_URL"])
-    made = Site(system, session_factory(engine))
+def site(api: tuple[System, SessionFactory]) -> Iterator[Site]:
+    """Its own rows in empty tables, but for the audit, which only grows; and an address of its own, as tries to sign in
+    are counted by address."""
+    system, sessions = api
+    with sessions.begin() as session:
+        names = ", ".join(table.name for table in Table.metadata.sorted_tables if table.name != AuditRow.__tablename__)
+        session.execute(text(f"TRUNCATE {names} CASCADE"))
+    system.admin_key = system.make_key("operators", ["admin", "jobs:read", "jobs:write"])
+    made = Site(system, sessions, f"127.0.0.{next(_addresses)}")
+    made.owner, made.stranger = system.make_key("owners"), system.make_key("strangers")
     try:
-        made.owner, made.stranger = system.make_key("owners"), system.make_key("strangers")
         _settle(made)
         yield made
     finally:
         for browser in made.browsers:
             browser.close()
-        engine.dispose()
-        system.stop()
 
 
 def _settle(site: Site) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from itertools import islice
 
 from orchestrator.settings import Settings
 from tests.hostile_images import make_images
@@ -55,7 +56,7 @@ def test_every_file_ends_with_pixels_or_a_coded_failure() -> None:
 
 
 def test_the_same_seed_gives_the_same_files() -> None:
-    first, again, other = (dict(make_images(seed)) for seed in (SEED, SEED, SEED + 1))
+    first, again, other = (dict(islice(make_images(seed), 200)) for seed in (SEED, SEED, SEED + 1))
     assert first == again
     assert set(first) == set(other)
     assert first != other
