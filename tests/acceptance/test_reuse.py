@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx
 import psycopg
@@ -17,24 +18,34 @@ from orchestrator.client import Job
 from orchestrator.domain.jobs import JobState
 from tests.chaos.engine import BOOK, STEP
 from tests.chaos.points import DIED
+from tests.database import own_database
 from tests.system import System
 
 pytestmark = pytest.mark.services
 
 
 class Counted:
-    """API, dispatcher and one worker whose engine writes down every request that it answers."""
+    """A new team of a system with one worker whose engine writes down every request that it answers."""
 
-    def __init__(self, system: System, book: Path) -> None:
-        self.system, self.book = system, book
-        self.client = system.client()
+    def __init__(self, system: System, book: Path, team: str) -> None:
+        self.system = system
+        self.key = system.make_key(team)
+        self.client = system.client(self.key)
+        self._book, self._team = book, team
+        self._computed_before = self._written()
 
     @property
     def computed(self) -> int:
-        return len(self.book.read_text().splitlines()) if self.book.exists() else 0
+        """Requests since the team began; the tests before it have ended."""
+        return self._written() - self._computed_before
+
+    def _written(self) -> int:
+        return len(self._book.read_text().splitlines()) if self._book.exists() else 0
 
     def start_worker(self, name: str, **variables: str) -> None:
-        self.system.run(name, "tests.chaos.process", CHAOS_ROLE="worker", JANUS_WORKER_ID=name, **variables)
+        self.system.run(
+            name, "tests.chaos.process", CHAOS_ROLE="worker", JANUS_WORKER_ID=f"{name}-{time.time_ns()}", **variables
+        )
         self.system.wait_for_workers(1)
 
     def finish(self, job: Job) -> list[dict[str, Any]]:
@@ -46,26 +57,47 @@ class Counted:
 
     def notes(self) -> list[tuple[str, int]]:
         """What the database knows: of each part its job, and how many results of it may be used again."""
+        return self.ask(
+            "SELECT job_id, cardinality(identities) FROM reusable_parts JOIN jobs ON jobs.id = job_id "
+            "WHERE jobs.team_id = %s ORDER BY reusable_parts.created_at",
+            self.team_id,
+        )
+
+    @property
+    def team_id(self) -> str:
+        [(team_id,)] = self.ask("SELECT id FROM teams WHERE name = %s", self._team)
+        return str(team_id)
+
+    def ask(self, statement: LiteralString, *values: str) -> list[Any]:
         url = self.system.settings.database_url.get_secret_value().replace("+psycopg", "")
         with psycopg.connect(url) as connection:
-            statement = "SELECT job_id, cardinality(identities) FROM reusable_parts ORDER BY created_at"
-            return connection.execute(statement).fetchall()
+            done = connection.execute(statement, values)
+            return done.fetchall() if done.description else []
+
+
+@pytest.fixture(scope="module")
+def house(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Path]]:
+    """API and dispatcher; each test sees to it that a worker runs."""
+    logs = tmp_path_factory.mktemp("reuse")
+    with own_database(servers) as environment:
+        system = System(environment, logs, "chaos", **{BOOK: str(logs / "book"), STEP: "0"})
+        try:
+            system.run("api", "orchestrator.api")
+            system.run("dispatcher", "orchestrator.dispatch")
+            yield system, logs / "book"
+        finally:
+            system.stop()
 
 
 @pytest.fixture
-def counted(environment: dict[str, str], tmp_path: Path) -> Iterator[Counted]:
-    logs, book = tmp_path / "logs", tmp_path / "book"
-    logs.mkdir()
-    system = System(environment, logs, "chaos", **{BOOK: str(book), STEP: "0"})
-    try:
-        system.run("api", "orchestrator.api")
-        system.run("dispatcher", "orchestrator.dispatch")
-        world = Counted(system, book)
+def counted(house: tuple[System, Path], request: pytest.FixtureRequest) -> Iterator[Counted]:
+    world = Counted(*house, team=request.node.name)
+    if "worker" not in world.system.processes:
         world.start_worker("worker")
-        yield world
-        world.client.close()
-    finally:
-        system.stop()
+    yield world
+    world.client.close()
+    for name in set(world.system.processes) - {"api", "dispatcher", "worker"}:
+        world.system.kill(name)
 
 
 def colours(folder: Path, first: int, count: int) -> Path:
@@ -107,7 +139,7 @@ def test_two_hundred_copies_of_five_images_compute_five_and_send_five(counted: C
     assert len({line["caption"] for line in lines}) == 5
     assert [line["caption"] for line in lines] == [lines[n % 5]["caption"] for n in range(200)]
     store = open_store(counted.system.settings)
-    sent = {item.key.rpartition("/")[2]: item.num_bytes for item in store.list("uploads/")}
+    sent = {item.key.rpartition("/")[2]: item.num_bytes for item in store.list(f"uploads/{counted.team_id}/")}
     store.close()
     assert sent["000000000"] == sum((photos / f"{n:05d}.png").stat().st_size for n in range(5))
     assert sum(n for _, n in counted.notes()) == 5, "an identity is noted once"
@@ -144,7 +176,7 @@ def colour_told(line: dict[str, Any]) -> str:
 
 def by_http(counted: Counted, photos: Path, items: list[dict[str, Any]] | None) -> Job:
     """A job of files that are objects of their own, as somebody without our client makes it."""
-    headers = {"Authorization": f"Bearer {counted.system.admin_key}"}
+    headers = {"Authorization": f"Bearer {counted.key}"}
     with httpx.Client(base_url=counted.system.url, headers=headers) as http:
         upload = http.post("/v1/uploads").raise_for_status().json()["id"]
         paths = sorted(photos.iterdir())
@@ -208,9 +240,7 @@ def test_a_worker_that_dies_between_flush_and_commit_leaves_no_note(counted: Cou
 def test_what_is_too_old_is_forgotten(counted: Counted) -> None:
     prompts = [f"a horse {n}" for n in range(4)]
     counted.finish(counted.client.generate(prompts))
-    url = counted.system.settings.database_url.get_secret_value().replace("+psycopg", "")
-    with psycopg.connect(url) as connection:
-        connection.execute("UPDATE reusable_parts SET created_at = now() - interval '31 days'")
+    counted.ask("UPDATE reusable_parts SET created_at = now() - interval '31 days'")
     counted.system.wait_until(lambda: not counted.notes(), "the cleaner forgets it")
     counted.system.kill("worker")  # which remembers what it computed lately
     counted.start_worker("another")
