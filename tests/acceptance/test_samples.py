@@ -43,7 +43,7 @@ def world(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Co
         try:
             system.run("api", "orchestrator.api")
             system.run("dispatcher", "orchestrator.dispatch")
-            made = Counted(system, book)
+            made = Counted(system, book, team="operators")
             made.start_worker("worker")
             yield made
             made.client.close()
