@@ -16,10 +16,12 @@ import httpx
 import pytest
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import func, text, update
 
 from orchestrator.admin import migrate
 from orchestrator.db import workers
 from orchestrator.db.session import connect, session_factory
+from orchestrator.db.tables import WorkerRow
 from tests.http_server import serving
 from tests.system import System
 
@@ -89,6 +91,8 @@ def _no_worker_and_no_dispatcher(system: System) -> None:
     with session_factory(engine).begin() as session:
         workers.register_model(session, "m", family="janus-pro", revision="r")
         workers.register_worker(session, "w", host="h", pid=1, models=["m"])
+        beats_on = func.now() + text("interval '1 hour'")  # nobody is there to give the next ones
+        session.execute(update(WorkerRow).values(heartbeat_at=beats_on))
     engine.dispose()
     system.run("dispatcher", "orchestrator.dispatch")
     system.wait_until(lambda: examine(system) == (0, {}), "all is well")
