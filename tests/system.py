@@ -25,7 +25,7 @@ FAST = {
     "JANUS_HEARTBEAT_SECONDS": "1",
     "JANUS_CONTROL_SECONDS": "0.3",
     "JANUS_FLUSH_SECONDS": "0.5",
-    "JANUS_LOOP_SECONDS": "0.2",
+    "JANUS_LOOP_SECONDS": "0.1",
     "JANUS_REPUBLISH_SECONDS": "2",
     "JANUS_RETRY_DELAY_SECONDS": "0.5",
     "JANUS_STUCK_SECONDS": "20",
@@ -63,7 +63,7 @@ class System:
         self._models = {model.partition("=")[0] for model in models.split(",")}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         migrate(self.settings)
-        self.admin_key = self.make_key("operators", ["admin", "jobs:read", "jobs:write"])
+        self.admin_key = self.make_admin_key()
 
     def start(self, workers: int = 1) -> None:
         """Start everything and wait until it serves."""
@@ -134,6 +134,9 @@ class System:
 
     def make_key(self, team: str, scopes: Sequence[str] = ("jobs:read", "jobs:write")) -> str:
         return ensure_key(self.settings, team=team, name="test", scopes=list(scopes))
+
+    def make_admin_key(self) -> str:
+        return self.make_key("operators", ["admin", "jobs:read", "jobs:write"])
 
     def janus(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """The command line, as a person of the operators' team would use it."""

@@ -36,8 +36,8 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
 class CompiledForHeads(Generic[T]):
     """A function whose last argument is `Heads`, with a program for each of them.
 
-    A module's own numbers are constants to the compiler, arguments are variables: that is two to five times as long to
-    compile, and half as fast to run.
+    A module's own numbers are constants to the compiler, arguments are variables: with those, `rotated_heads` took four
+    times as long to compile and twice as long to run.
     """
 
     def __init__(self, function: Callable[..., T]) -> None:

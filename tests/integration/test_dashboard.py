@@ -54,9 +54,8 @@ class Site:
 
     def browser(self, key: str | None = None) -> httpx.Client:
         """A browser that has signed in with this key."""
-        transport = httpx.HTTPTransport(local_address=self.address)
-        headers = {"Accept": "text/html"}
-        client = httpx.Client(base_url=self.system.url, headers=headers, timeout=30, transport=transport)
+        headers = {"Accept": "text/html", "X-Forwarded-For": self.address}
+        client = httpx.Client(base_url=self.system.url, headers=headers, timeout=30)
         self.browsers.append(client)
         if key is not None:
             answer = post(client, "/sign-in", {"key": key}, page="/sign-in")
@@ -82,7 +81,8 @@ def post(client: httpx.Client, path: str, data: dict[str, Any], *, page: str = "
 def api(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, SessionFactory]]:
     with own_database(servers) as environment:
         logs = tmp_path_factory.mktemp("api")
-        system = System(environment, logs, "m", JANUS_LOG_LEVEL="debug", JANUS_INPUT_BUCKETS="pictures/")
+        settings = {"JANUS_INPUT_BUCKETS": "pictures/", "JANUS_TRUSTED_PROXIES": "127.0.0.1"}
+        system = System(environment, logs, "m", JANUS_LOG_LEVEL="debug", **settings)
         engine = connect(environment["JANUS_DATABASE_URL"])
         try:
             system.start_api()
@@ -92,7 +92,7 @@ def api(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
             system.stop()
 
 
-_addresses = count(2)
+_addresses = count(1)
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ def site(api: tuple[System, SessionFactory]) -> Iterator[Site]:
     with sessions.begin() as session:
         names = ", ".join(table.name for table in Table.metadata.sorted_tables if table.name != AuditRow.__tablename__)
         session.execute(text(f"TRUNCATE {names} CASCADE"))
-    system.admin_key = system.make_key("operators", ["admin", "jobs:read", "jobs:write"])
-    made = Site(system, sessions, f"127.0.0.{next(_addresses)}")
+    system.admin_key = system.make_admin_key()
+    made = Site(system, sessions, f"192.0.2.{next(_addresses)}")
     made.owner, made.stranger = system.make_key("owners"), system.make_key("strangers")
     try:
         _settle(made)

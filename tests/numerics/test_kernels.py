@@ -198,7 +198,6 @@ def test_programs_serve_every_size_without_end() -> None:
     program = compiled_kernels().attend_newest
     assert program is not None
     cos, sin = rotary_table(64, SIZE, 10000.0, torch.device("cpu"))
-
     heads = Heads(4, 4, SIZE)
 
     def run(num_slots: int, capacity: int, num_rows: int) -> None:
@@ -231,7 +230,7 @@ def hidden_of(engine: Engine, picture: Image.Image) -> Tensor:
 
 @pytest.mark.skipif(not packs_bfloat16(), reason="this processor packs no bfloat16")
 @pytest.mark.usefixtures("compiled")
-@pytest.mark.parametrize("which", ["packed", "packed and compiled"])
+@pytest.mark.parametrize("which", ["packed", "compiled", "packed and compiled"])
 def test_bfloat16_is_as_close_to_float32_as_the_plain_one(
     pictures: list[Image.Image], which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,13 +245,15 @@ def test_bfloat16_is_as_close_to_float32_as_the_plain_one(
 
 
 @pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this processor multiplies no bytes")
-@pytest.mark.parametrize("choice", ["plain", "compiled"])
-def test_int8_is_close(pictures: list[Image.Image], choice: KernelChoice) -> None:
+@pytest.mark.parametrize(
+    ("choice", "dtype", "head"), [("plain", "float32", Linear), ("compiled", "bfloat16", PackedLinear)]
+)
+def test_int8_is_close(pictures: list[Image.Image], choice: KernelChoice, dtype: Any, head: type[Linear]) -> None:
     model = DATA / "janus-pro" / "model"
     exact = hidden_of(load_engine(model, device="cpu", dtype="float32"), pictures[0])
-    small = load_engine(model, device="cpu", dtype="bfloat16", quantize="int8", kernels=choice)
+    small = load_engine(model, device="cpu", dtype=dtype, quantize="int8", kernels=choice)
     assert isinstance(small.model.llama.layers[0].mlp.down_proj, Int8Linear)
-    assert not isinstance(small.model.text_head, Int8Linear)
+    assert type(small.model.text_head) is head
     assert 0 < float((hidden_of(small, pictures[0]) - exact).norm() / exact.norm()) < 0.05
 
 
